@@ -1,0 +1,1 @@
+"""Hand messages, tasks and files to DingTalk and forget about them."""

@@ -1,0 +1,28 @@
+"""Strings that both sides must spell alike: task, queue and key names. Standard library only."""
+
+from __future__ import annotations
+
+from dingqueue.contract import Kind
+
+DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_PREFIX = "dq:"
+
+
+def task_name(kind: Kind) -> str:
+    """The Celery task that carries out jobs of a kind: ``dingqueue.send``."""
+    return f"dingqueue.{kind}"
+
+
+def queue_name(prefix: str = DEFAULT_PREFIX) -> str:
+    """The Celery queue of the fleet that uses this key prefix; two fleets on one broker do not share one."""
+    return "dingqueue" if prefix == DEFAULT_PREFIX else f"dingqueue.{prefix.strip(':')}"
+
+
+def key_base(prefix: str = DEFAULT_PREFIX) -> str:
+    """What every key of the fleet starts with. The ``{hash tag}`` keeps them in one cluster slot."""
+    return f"{prefix}{{{prefix.strip(':') or 'dq'}}}:"
+
+
+def robot_sender(name: str) -> str:
+    """The sender behind a webhook robot of the configuration."""
+    return f"robot.{name}"

@@ -1,0 +1,1 @@
+"""The fleet: Celery workers that deliver jobs to DingTalk."""

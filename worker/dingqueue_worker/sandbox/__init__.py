@@ -1,0 +1,1 @@
+"""A local DingTalk that keeps DingTalk's rules, with an inbox page."""

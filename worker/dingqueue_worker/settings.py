@@ -1,0 +1,116 @@
+"""What the fleet is told: frozen values, checked once at boot. Knows no Redis, no HTTP, no Celery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """A value that shows itself only when asked: ``str``, ``repr`` and formatting give ``***``."""
+
+    _value: str
+
+    def reveal(self) -> str:
+        """The secret itself; call it where the request is made and nowhere else."""
+        return self._value
+
+    def __repr__(self) -> str:
+        """Never the value."""
+        return "***"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Robot:
+    """A custom webhook robot. Defaults are DingTalk's published limits.
+
+    https://open.dingtalk.com/document/development/custom-bot-to-send-group-chat-messages
+    """
+
+    name: str
+    token: Secret
+    secret: Secret | None = None
+    keywords: tuple[str, ...] = ()
+    limit: int = 20
+    window_s: float = 60.0
+    cooldown_s: float = 600.0
+    #: Permits of each window that only urgent jobs may use.
+    urgent_reserve: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """An enterprise app's credentials."""
+
+    name: str
+    app_key: str
+    app_secret: Secret
+    agent_id: int | None = None
+    robot_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """A named place where people see a message, and what can speak there."""
+
+    name: str
+    robots: tuple[str, ...] = ()
+    app: str | None = None
+    conversation: str | None = None
+    users: tuple[str, ...] = ()
+    via: Literal["robot", "notice"] = "robot"
+    overflow: Literal["wait", "digest"] = "wait"
+    expires_s: float = 86_400.0
+    max_waiting: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody who can be rung or given work, by the name used in the configuration."""
+
+    name: str
+    user_id: str | None = None
+    mobile: str | None = None
+    union_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The ``[fleet]`` table: knobs with defaults that fit; times in seconds."""
+
+    #: Attempts (not snoozes) before a job is dead.
+    max_attempts: int = 8
+    #: Workers that a job may take down before it is dead.
+    max_deliveries: int = 5
+    connect_timeout_s: float = 3.0
+    read_timeout_s: float = 8.0
+    #: The whole request, whatever drips in.
+    total_timeout_s: float = 12.0
+    #: First back-off, doubled at each attempt, with full jitter.
+    backoff_base_s: float = 2.0
+    backoff_cap_s: float = 300.0
+    #: How long a call may stay unanswered before it is called again.
+    call_lease_s: float = 5.0
+    #: How long ended jobs (and their receipts) are kept.
+    keep_ended_s: float = 86_400.0
+    keep_dead_s: float = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything the fleet is told."""
+
+    broker_url: str
+    state_url: str
+    oapi_url: str = "https://oapi.dingtalk.com"
+    api_url: str = "https://api.dingtalk.com"
+    prefix: str = "dq:"
+    robots: Mapping[str, Robot] = field(default_factory=dict)
+    apps: Mapping[str, App] = field(default_factory=dict)
+    destinations: Mapping[str, Destination] = field(default_factory=dict)
+    people: Mapping[str, Person] = field(default_factory=dict)
+    fleet: Fleet = field(default_factory=Fleet)
