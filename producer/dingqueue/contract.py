@@ -185,7 +185,9 @@ Job: TypeAlias = SendJob | AssignJob | ShareJob
 def to_wire(job: Job) -> str:
     """The job as JSON, unescaped UTF-8, version 1. ``from_wire(to_wire(job)) == job``."""
     head: dict[str, Any] = {"v": CONTRACT_VERSION, "kind": job.kind, "id": job.job_id, "to": job.destination}
-    return json.dumps(head | _body(job) | {"terms": _terms_to_wire(job.terms)}, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(
+        head | _body(job) | {"terms": _terms_to_wire(job.terms)}, ensure_ascii=False, separators=(",", ":")
+    )
 
 
 def from_wire(wire: str) -> Job:
@@ -200,7 +202,9 @@ def from_wire(wire: str) -> Job:
     except (ValueError, TypeError, KeyError) as error:
         raise UnknownContract("not a dingqueue job") from error
     if version != CONTRACT_VERSION:
-        raise UnknownContract(f"job contract {version!r}, this side reads {CONTRACT_VERSION}: deploy workers before producers")
+        raise UnknownContract(
+            f"job contract {version!r}, this side reads {CONTRACT_VERSION}: deploy workers before producers"
+        )
     try:
         return _job_from_wire(data)
     except (KeyError, TypeError, ValueError) as error:
@@ -211,7 +215,11 @@ def from_wire(wire: str) -> Job:
 def _body(job: Job) -> dict[str, Any]:
     match job:
         case SendJob():
-            return {"content": _content_to_wire(job.content), "mention": _mention_to_wire(job.mention), "too_long": job.too_long}
+            return {
+                "content": _content_to_wire(job.content),
+                "mention": _mention_to_wire(job.mention),
+                "too_long": job.too_long,
+            }
         case AssignJob():
             return {
                 "subject": job.subject,
@@ -251,7 +259,12 @@ def _job_from_wire(data: Mapping[str, Any]) -> Job:
             )
         case "share":
             return ShareJob(
-                job_id=data["id"], destination=data["to"], url=data["url"], name=data["name"], note=data["note"], terms=terms
+                job_id=data["id"],
+                destination=data["to"],
+                url=data["url"],
+                name=data["name"],
+                note=data["note"],
+                terms=terms,
             )
         case _:
             raise ValueError
@@ -302,7 +315,8 @@ def _content_from_wire(data: Mapping[str, Any]) -> Content:
         case "feed":
             return Feed(
                 items=tuple(
-                    FeedItem(title=item["title"], url=item["url"], picture_url=item["picture_url"]) for item in data["items"]
+                    FeedItem(title=item["title"], url=item["url"], picture_url=item["picture_url"])
+                    for item in data["items"]
                 )
             )
         case _:
