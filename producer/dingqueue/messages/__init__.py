@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from dingqueue.contract import Job
+from dingqueue.messages.mobiles import documented_mobile, looks_like_mobile
 from dingqueue.messages.model import MAX_BODY_BYTES, MAX_MENTIONS, Rendered, Rung, encode
+from dingqueue.messages.webhook import MAX_PARTS, render_webhook
 
-__all__ = ["MAX_BODY_BYTES", "MAX_MENTIONS", "Rendered", "Rung", "encode", "render_webhook"]
-
-
-def render_webhook(
-    job: Job, *, people: Mapping[str, Rung] = {}, keywords: Sequence[str] = (), check_names: bool = True
-) -> Rendered:
-    """A job as the messages of a webhook robot.
-
-    Raises:
-        InvalidJob: What cannot be rendered, by the argument's name.
-    """
-    raise NotImplementedError
+__all__ = [
+    "MAX_BODY_BYTES",
+    "MAX_MENTIONS",
+    "MAX_PARTS",
+    "Rendered",
+    "Rung",
+    "documented_mobile",
+    "encode",
+    "looks_like_mobile",
+    "render_webhook",
+]
