@@ -104,8 +104,9 @@ class Fleet:
 class Settings:
     """Everything the fleet is told."""
 
-    broker_url: str
-    state_url: str
+    #: URLs may hold a password, so they do not show in a repr.
+    broker_url: str = field(repr=False)
+    state_url: str = field(repr=False)
     oapi_url: str = "https://oapi.dingtalk.com"
     api_url: str = "https://api.dingtalk.com"
     prefix: str = "dq:"
