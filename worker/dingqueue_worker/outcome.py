@@ -50,11 +50,15 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snooze:
-    """Not now; spends no attempt. With a ``close`` the job keeps its place and the sender's clock decides."""
+    """Not now; spends no attempt. With a ``close`` the job keeps its place and the sender's clock decides.
+
+    ``sent`` is False when no request was made: the permit goes back.
+    """
 
     why: str
     cause: str
     for_s: float = 0.0
+    sent: bool = True
     close: Close | None = None
 
 

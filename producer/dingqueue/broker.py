@@ -1,0 +1,79 @@
+"""Publishing calls to Celery's broker: ids only, at once or not at all. Knows no Redis keys and no DingTalk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from dingqueue.lanes import Call
+from dingqueue.routes import DEFAULT_PREFIX, queue_name, task_name
+
+
+def configuration(prefix: str = DEFAULT_PREFIX) -> dict[str, Any]:
+    """Celery settings that both sides share: where the messages go and what they may hold."""
+    queue = queue_name(prefix)
+    return {
+        "task_queues": [Queue(queue, Exchange(queue, type="direct"), routing_key=queue)],
+        "task_default_queue": queue,
+        "task_default_exchange": queue,
+        "task_default_routing_key": queue,
+        # A misspelt queue must fail, not swallow messages.
+        "task_create_missing_queues": False,
+        # No pickle: who can write to the broker must not run code.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "event_serializer": "json",
+        # The job's own record is the result; a backend would be waste, and a leak.
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        "result_backend": None,
+        # A lost call is made again when its lease ends: nobody waits for the broker.
+        "task_publish_retry": False,
+        "task_publish_retry_policy": {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0},
+    }
+
+
+def producer_app(broker_url: str, *, prefix: str = DEFAULT_PREFIX, timeout_s: float) -> Celery:
+    """A Celery app that only publishes, and waits for the broker `timeout_s` at most in each step."""
+    app = Celery("dingqueue-producer", broker=broker_url, set_as_current=False, fixups=[])
+    app.conf.update(
+        configuration(prefix),
+        broker_connection_retry=False,
+        broker_connection_timeout=timeout_s,
+        broker_pool_limit=8,
+        broker_pool_acquire_timeout=timeout_s,
+        broker_transport_options=transport_options(broker_url, timeout_s=timeout_s),
+    )
+    return app
+
+
+def transport_options(broker_url: str, *, timeout_s: float) -> dict[str, Any]:
+    """Bounded waits for a broker connection, in the words of its transport."""
+    if broker_url.startswith(("amqp", "pyamqp")):
+        return {"connect_timeout": timeout_s, "read_timeout": timeout_s, "write_timeout": timeout_s, "max_retries": 0}
+    return {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "socket_keepalive": True,
+        "max_retries": 0,
+    }
+
+
+def publish(app: Celery, calls: Iterable[Call]) -> None:
+    """Publish calls in one batch. Raises what kombu raises; what was not published is called again by itself."""
+    rows = tuple(calls)
+    if not rows:
+        return
+    with app.producer_or_acquire() as producer, producer.batch():
+        for call in rows:
+            app.send_task(
+                task_name(call.kind),
+                args=(call.job_id, call.grant, call.destination),
+                task_id=call.job_id,
+                producer=producer,
+                ignore_result=True,
+                retry=False,
+            )

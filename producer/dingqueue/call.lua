@@ -1,0 +1,357 @@
+-- The rule `call`, shared by every script of the fleet: it is put before each of them.
+--
+-- A script is run with KEYS[1] = <base>pace, ARGV[1] = <base>, ARGV[2] = now in ms or "" for the server's clock.
+-- All keys start with <base>, which holds the fleet's hash tag: one slot, whatever a script finds out to touch.
+--
+--   pace                 hash   destination -> {"senders": [..], "in_flight": n, "expires_ms": n, "max_waiting": n,
+--                               "call_lease_ms": n, "keep_ms": n, "keep_dead_ms": n}
+--   senders              hash   sender -> {"windows": [[limit, ms], ..], "month": n|null, "reserve": n, "cooldown_ms": n,
+--                               "shared": bool, "mark": config fingerprint}
+--   job:<id>             hash   the job's record (fields below)
+--   body:<id>            string the job on the wire; apart, so that the small record stays packed
+--   lane:<destination>   zset   waiting job -> urgent first, then submission number
+--   hold:<destination>   hash   {until, why}: the lane rests by itself (paused; a job of several steps waits to go on)
+--   busy:<destination>   zset   job that is out -> end of its lease, ms
+--   leases               zset   job that is out -> end of its lease, ms
+--   later                zset   job -> not before, ms
+--   expiry               zset   job that may still wait -> not worth sending after, ms
+--   due                  zset   lane with something waiting -> when somebody must look, ms
+--   turns:<sender>       zset   lane that waits for a shared sender -> its turn
+--   sender:<s>:<window>  zset   permit "<job>/<grant>" -> counts until, ms
+--   sender:<s>:<yyyymm>  string permits of a calendar month (Beijing's, as DingTalk bills)
+--   sender:<s>:closed    hash   {until, cause, why, since, mark, probe, probe_until}; <s> = * closes all
+--   sender:<s>:faults    string proofs of misconfiguration since the last success
+--   dead                 zset   dead job -> when it died, ms
+--   counts               hash   counters and histogram buckets
+--
+-- Every key but those of waiting jobs expires.
+
+local base = ARGV[1]
+local NORMAL = 4e15                 -- score of a job that is not urgent = NORMAL + its number
+local FRONT = -1                    -- score of a job in mid-steps: before all others
+local DAY_MS = 86400000
+local MOST_CALLS = 16               -- calls in one go; the rest is due at once
+local CALL_LEASE_CAP_MS = 300000
+
+local function clock()
+  if ARGV[2] ~= '' then return tonumber(ARGV[2]) end
+  local t = redis.call('TIME')
+  local now = t[1] * 1000 + math.floor(t[2] / 1000)
+  -- Never going back: a step of the server's clock must not free permits. More than a minute is no step but a new truth.
+  local last = tonumber(redis.call('GET', base .. 'clock') or 0)
+  if last > now and last - now < 60000 then return last end
+  redis.call('SET', base .. 'clock', string.format('%.0f', now), 'PX', DAY_MS)
+  return now
+end
+
+local now = clock()
+local calls = {}                    -- flat: id, kind, destination, grant
+local events = {}                   -- flat: what a person may want to hear once: name, subject, why
+local touched = {}                  -- shared senders whose turns must be looked at before the script ends
+local lane_paces, sender_paces = {}, {}
+
+local function int(x) return string.format('%.0f', x) end
+
+local function count(field, n) redis.call('HINCRBY', base .. 'counts', field, n or 1) end
+
+local function lane_pace(destination)
+  local pace = lane_paces[destination]
+  if pace == nil then
+    local text = redis.call('HGET', base .. 'pace', destination)
+    pace = text and cjson.decode(text)
+    lane_paces[destination] = pace
+  end
+  return pace
+end
+
+local function sender_pace(sender)
+  local pace = sender_paces[sender]
+  if pace == nil then
+    local text = redis.call('HGET', base .. 'senders', sender)
+    pace = text and cjson.decode(text)
+    sender_paces[sender] = pace
+  end
+  return pace
+end
+
+-- Year and month of Beijing's calendar, and when the next month begins (civil-from-days).
+local function month()
+  local days = math.floor((now + 28800000) / DAY_MS)
+  local z = days + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local m = mp < 10 and mp + 3 or mp - 9
+  local y = yoe + era * 400 + (m <= 2 and 1 or 0)
+  local first = days - (day - 1)
+  local lengths = {31, (y % 4 == 0 and (y % 100 ~= 0 or y % 400 == 0)) and 29 or 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
+  return string.format('%04d%02d', y, m), (first + lengths[m]) * DAY_MS - 28800000
+end
+
+local function window_key(sender, window) return base .. 'sender:' .. sender .. ':' .. int(window[2]) end
+
+local function stamp_permit(sender, permit, counts_from)
+  local pace = sender_pace(sender)
+  if not pace then return end
+  for _, window in ipairs(pace.windows) do
+    local key = window_key(sender, window)
+    redis.call('ZADD', key, int(counts_from + window[2]), permit)
+    redis.call('PEXPIRE', key, int(window[2] + CALL_LEASE_CAP_MS))
+  end
+end
+
+local function take_permit(sender, permit, counts_from)
+  stamp_permit(sender, permit, counts_from)
+  if sender_pace(sender).month then
+    local key = base .. 'sender:' .. sender .. ':' .. month()
+    redis.call('INCR', key)
+    redis.call('PEXPIRE', key, 40 * DAY_MS)
+  end
+end
+
+local function give_permit_back(sender, permit)
+  local pace = sender_pace(sender)
+  if not pace then return end
+  for _, window in ipairs(pace.windows) do redis.call('ZREM', window_key(sender, window), permit) end
+  if pace.month then redis.call('DECR', base .. 'sender:' .. sender .. ':' .. month()) end
+  if pace.shared then touched[sender] = true end
+end
+
+-- When a sender is closed: until when, else nil. The first job after a mute is a probe: no second one beside it.
+local function closed_until(sender)
+  local all = redis.call('HGET', base .. 'sender:*:closed', 'until')
+  if all and tonumber(all) > now then return tonumber(all) end
+  local key = base .. 'sender:' .. sender .. ':closed'
+  local held = redis.call('HMGET', key, 'until', 'cause', 'probe_until')
+  if not held[1] then return nil end
+  if tonumber(held[1]) > now then return tonumber(held[1]) end
+  if held[2] == 'busy' then
+    redis.call('DEL', key)
+    return nil
+  end
+  if held[3] and tonumber(held[3]) > now then return tonumber(held[3]) end
+  return nil
+end
+
+-- Has the sender room for the lane's first job? nil, or when to look again. `ahead` lanes go before this one.
+local function full_until(sender, urgent, ahead)
+  local pace = sender_pace(sender)
+  if not pace then return now + 60000 end
+  local at = closed_until(sender)
+  if at then return at end
+  for _, window in ipairs(pace.windows) do
+    local key = window_key(sender, window)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', int(now))
+    local used = redis.call('ZCARD', key)
+    local limit = urgent and window[1] or math.max(window[1] - pace.reserve, 1)
+    local over = used + ahead - limit       -- permits that must end first, less one
+    if over >= 0 then
+      local first = redis.call('ZRANGE', key, int(math.min(over, used - 1)), int(math.min(over, used - 1)), 'WITHSCORES')
+      local ends = tonumber(first[2]) or now
+      if not at or ends > at then at = ends end
+    end
+  end
+  if pace.month and not at then
+    local name, next_month = month()
+    local used = tonumber(redis.call('GET', base .. 'sender:' .. sender .. ':' .. name) or 0)
+    if used >= (urgent and pace.month or pace.month - (pace.month_reserve or 0)) then at = next_month end
+  end
+  return at
+end
+
+local function leave_turns(destination, pace)
+  for _, sender in ipairs(pace.senders) do
+    local sp = sender_pace(sender)
+    if sp and sp.shared and redis.call('ZREM', base .. 'turns:' .. sender, destination) == 1 then touched[sender] = true end
+  end
+end
+
+local function join_turns(destination, pace, urgent)
+  for _, sender in ipairs(pace.senders) do
+    local sp = sender_pace(sender)
+    if sp and sp.shared then
+      local key = base .. 'turns:' .. sender
+      local turn = redis.call('HINCRBY', base .. 'counts', 'turns', 1)
+      if urgent then
+        redis.call('ZADD', key, 'LT', int(turn - NORMAL), destination)
+      else
+        redis.call('ZADD', key, 'NX', int(turn), destination)
+      end
+      redis.call('PEXPIRE', key, 40 * DAY_MS)
+    end
+  end
+end
+
+-- The lane's sender with room and the most of it, or nil and when to look again.
+local function pick_sender(destination, pace, urgent)
+  local best, best_used, at
+  for _, sender in ipairs(pace.senders) do
+    local sp = sender_pace(sender)
+    local ahead = 0
+    if sp and sp.shared then
+      local key = base .. 'turns:' .. sender
+      ahead = redis.call('ZRANK', key, destination) or (urgent and 0 or redis.call('ZCARD', key))
+    end
+    local full = full_until(sender, urgent, ahead)
+    if full then
+      if not at or full < at then at = full end
+    else
+      local window = sp.windows[1]
+      local used = window and redis.call('ZCARD', window_key(sender, window)) / window[1] or 0
+      if not best or used < best_used then best, best_used = sender, used end
+    end
+  end
+  return best, at or now + 60000
+end
+
+-- Forgets where a job waits or is out. Its permit is not touched.
+local function lift(id, destination)
+  redis.call('ZREM', base .. 'lane:' .. destination, id)
+  redis.call('ZREM', base .. 'later', id)
+  redis.call('ZREM', base .. 'busy:' .. destination, id)
+  redis.call('ZREM', base .. 'leases', id)
+end
+
+local BUCKETS = {500, 1000, 2500, 5000, 10000, 30000, 60000, 120000, 300000, 600000, 1800000, 3600000, 7200000}
+
+-- The job's last state. Who died keeps its body, for replay.
+local function finish(id, state, cause, why)
+  local job = base .. 'job:' .. id
+  local record = redis.call('HMGET', job, 'kind', 'destination', 'submitted_ms', 'at_ms')
+  local pace = lane_pace(record[2])
+  local keep_ms = pace and (state == 'dead' and pace.keep_dead_ms or pace.keep_ms) or DAY_MS
+  lift(id, record[2])
+  redis.call('ZREM', base .. 'expiry', id)
+  redis.call('HSET', job, 'state', state, 'ended_ms', int(now), 'cause', cause, 'why', why)
+  if state == 'dead' then
+    events[#events + 1] = 'dead'
+    events[#events + 1] = id
+    events[#events + 1] = why
+    redis.call('ZADD', base .. 'dead', int(now), id)
+    redis.call('PEXPIRE', base .. 'dead', int(keep_ms))
+    redis.call('PEXPIRE', base .. 'body:' .. id, int(keep_ms))
+  else
+    redis.call('DEL', base .. 'body:' .. id)
+  end
+  redis.call('PEXPIRE', job, int(keep_ms))
+  count('ended:' .. record[1] .. ':' .. record[2] .. ':' .. state)
+  if state == 'delivered' or state == 'accepted' then
+    local took = now - math.max(tonumber(record[3]), tonumber(record[4]))
+    local bucket = 'inf'
+    for _, edge in ipairs(BUCKETS) do
+      if took <= edge then bucket = int(edge) break end
+    end
+    count('latency:' .. record[2] .. ':' .. bucket)
+    count('latency_ms:' .. record[2], int(math.max(took, 0)))
+  end
+end
+
+-- The record's way back to its place in the lane.
+local function wait_in_lane(id, destination, score)
+  redis.call('HSET', base .. 'job:' .. id, 'state', 'waiting')
+  redis.call('ZADD', base .. 'lane:' .. destination, score, id)
+end
+
+local function give(id, destination, kind, sender)
+  local job = base .. 'job:' .. id
+  local grant = redis.call('HINCRBY', job, 'grant', 1)
+  local unanswered = redis.call('HINCRBY', job, 'calls', 1)
+  local lease = math.min(lane_pace(destination).call_lease_ms * 2 ^ (unanswered - 1), CALL_LEASE_CAP_MS)
+  local ends = int(now + lease)
+  redis.call('ZREM', base .. 'lane:' .. destination, id)
+  redis.call('ZADD', base .. 'busy:' .. destination, ends, id)
+  redis.call('ZADD', base .. 'leases', ends, id)
+  redis.call('HSET', job, 'state', 'called', 'sender', sender)
+  take_permit(sender, id .. '/' .. grant, now + lease)
+  local closed = base .. 'sender:' .. sender .. ':closed'
+  if redis.call('EXISTS', closed) == 1 then
+    redis.call('HSET', closed, 'probe', id .. '/' .. grant, 'probe_until', ends)
+  end
+  calls[#calls + 1] = id
+  calls[#calls + 1] = kind
+  calls[#calls + 1] = destination
+  calls[#calls + 1] = int(grant)
+end
+
+-- Calls what the lane may send now and notes when somebody must look again.
+local function look(destination, most)
+  local lane, due, busy = base .. 'lane:' .. destination, base .. 'due', base .. 'busy:' .. destination
+  local pace = lane_pace(destination)
+  local given, expired = 0, 0
+  local function wait(at)
+    redis.call('ZADD', due, int(math.max(at, now + 1)), destination)
+  end
+  while true do
+    local id = redis.call('ZRANGE', lane, 0, 0)[1]
+    if not id then
+      redis.call('ZREM', due, destination)
+      if pace then leave_turns(destination, pace) end
+      return
+    end
+    if not pace then return wait(now + 60000) end
+    local record = redis.call('HMGET', base .. 'job:' .. id, 'kind', 'expires_ms', 'urgent', 'step')
+    if not record[1] then                                   -- its record is gone (evicted): nothing to send
+      redis.call('ZREM', lane, id)
+    elseif tonumber(record[2]) <= now and tonumber(record[4] or 0) == 0 then
+      finish(id, 'expired', 'expired', 'not sent in time')
+      expired = expired + 1
+      if expired >= 100 then return redis.call('ZADD', due, int(now), destination) end
+    else
+      local held = redis.call('HGET', base .. 'hold:' .. destination, 'until')
+      if held and tonumber(held) > now then
+        leave_turns(destination, pace)
+        return wait(tonumber(held))
+      end
+      if redis.call('ZCARD', busy) >= pace.in_flight then
+        leave_turns(destination, pace)
+        return wait(tonumber(redis.call('ZRANGE', busy, 0, 0, 'WITHSCORES')[2]))
+      end
+      if given >= most or #calls >= 4 * MOST_CALLS then
+        return redis.call('ZADD', due, int(now), destination)   -- more may go; others first
+      end
+      local urgent = record[3] == '1'
+      local sender, at = pick_sender(destination, pace, urgent)
+      if not sender then
+        join_turns(destination, pace, urgent)
+        return wait(at)
+      end
+      leave_turns(destination, pace)
+      give(id, destination, record[1], sender)
+      given = given + 1
+    end
+  end
+end
+
+-- Whose turn is it at the shared senders that were touched? The first lane that must wait ends the round.
+local function take_turns()
+  for _ = 1, 64 do
+    local sender = next(touched)
+    if not sender then return end
+    touched[sender] = nil
+    local first = redis.call('ZRANGE', base .. 'turns:' .. sender, 0, 0)[1]
+    if first and #calls < 4 * MOST_CALLS then
+      look(first, 1)
+      if redis.call('ZRANGE', base .. 'turns:' .. sender, 0, 0)[1] ~= first then touched[sender] = true else touched[sender] = nil end
+    elseif first then
+      redis.call('ZADD', base .. 'due', int(now), first)
+    end
+  end
+  for sender in pairs(touched) do
+    local first = redis.call('ZRANGE', base .. 'turns:' .. sender, 0, 0)[1]
+    if first then redis.call('ZADD', base .. 'due', int(now), first) end
+  end
+end
+
+-- How long until somebody must look, ms; -1 when nothing is pending.
+local function next_look()
+  local soonest
+  for _, name in ipairs({'due', 'leases', 'later', 'expiry'}) do
+    local first = redis.call('ZRANGE', base .. name, 0, 0, 'WITHSCORES')[2]
+    if first and (not soonest or tonumber(first) < soonest) then soonest = tonumber(first) end
+  end
+  if not soonest then return -1 end
+  return math.max(soonest - now, 0)
+end

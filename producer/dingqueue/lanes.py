@@ -1,0 +1,246 @@
+"""The producer's only touch of Redis: submit, status and cancel. Knows no broker and nothing of DingTalk."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, cast
+
+import redis
+
+from dingqueue.contract import Job, Kind, to_wire
+from dingqueue.routes import DEFAULT_PREFIX, key_base
+from dingqueue.scripts import Argument, ClockMs, Script, prelude, source
+
+State: TypeAlias = Literal[
+    "waiting", "called", "sending", "delivered", "accepted", "dead", "cancelled", "expired", "merged"
+]
+#: States in which nothing more will happen by itself.
+ENDED: frozenset[str] = frozenset({"delivered", "accepted", "dead", "cancelled", "expired", "merged"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Leave for one job to make one attempt: what a Celery message carries, and all of it."""
+
+    job_id: str
+    kind: Kind
+    destination: str
+    grant: int
+
+
+def calls_from(flat: Sequence[Any]) -> tuple[Call, ...]:
+    """Read the calls of a script's reply: job id, kind, destination and grant, one after the other."""
+    return tuple(
+        Call(job_id=flat[i], kind=cast("Kind", flat[i + 1]), destination=flat[i + 2], grant=int(flat[i + 3]))
+        for i in range(0, len(flat), 4)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The job stands in its lane; ``calls`` are the jobs to be published now (not always this one)."""
+
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """A job with this id was accepted before and is, or ended, in ``state``."""
+
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Full:
+    """The lane holds ``waiting`` jobs, as many as it may."""
+
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownDestination:
+    """No worker knows the destination; ``known`` are those they do know."""
+
+    known: tuple[str, ...]
+
+
+Submitted: TypeAlias = Accepted | Repeat | Full | UnknownDestination
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Where a job is. Instants are aware, in UTC.
+
+    Attributes:
+        state: One of the states of ``State``.
+        place: Jobs that go before this one in its lane; None when it does not stand there.
+        expected_at: About when it goes to DingTalk, as the limits allow; None when that cannot be told.
+        reason: Why it waits or how it ended; holds no secret and no message text.
+        attempts: Attempts spent; waiting for a limit spends none.
+        unknowns: Attempts whose end nobody saw.
+        receipt: What DingTalk acknowledged, one entry a key.
+    """
+
+    job_id: str
+    kind: str
+    destination: str
+    state: str
+    submitted_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None = None
+    place: int | None = None
+    expected_at: datetime | None = None
+    reason: str = ""
+    attempts: int = 0
+    unknowns: int = 0
+    snoozes: int = 0
+    step: int = 0
+    steps: int = 1
+    receipt: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing more will happen by itself."""
+        return self.state in ENDED
+
+
+class Lanes:
+    """The door to the fleet's lanes, from the application's side. Safe to share between threads."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str = DEFAULT_PREFIX, clock_ms: ClockMs = None) -> None:
+        self._client = client
+        self._pace_key = f"{key_base(prefix)}pace"
+
+        def script(name: str) -> Script:
+            return Script(client, prefix, source(prelude(), ("dingqueue", name)), clock_ms)
+
+        self._submit, self._status, self._cancel = script("submit.lua"), script("status.lua"), script("cancel.lua")
+
+    def submit(self, job: Job) -> Submitted:
+        """Store the job in its lane, once. Raises what redis-py raises; whether the job was stored is then unknown."""
+        return self._submitted(self._submit(*_arguments(job)))
+
+    def submit_many(self, jobs: Iterable[Job]) -> list[Submitted | Exception]:
+        """Store jobs in order, in one pipeline; what failed is in its place as the exception."""
+        replies = self._submit.many(self._client, (_arguments(job) for job in jobs))
+        return [reply if isinstance(reply, Exception) else self._submitted(reply) for reply in replies]
+
+    def _submitted(self, reply: Sequence[Any]) -> Submitted:
+        match reply[0]:
+            case "accepted":
+                return Accepted(calls=calls_from(reply[1]))
+            case "repeat":
+                return Repeat(state=reply[1])
+            case "full":
+                return Full(waiting=int(reply[1]))
+            case _:
+                known = cast("list[str]", self._client.hkeys(self._pace_key))
+                return UnknownDestination(known=tuple(sorted(known)))
+
+    def status(self, job_id: str) -> Status | None:
+        """Where the job is now; None when there is no such job, or its record has been forgotten."""
+        reply = self._status(job_id)
+        return _status(job_id, reply) if reply else None
+
+    def cancel(self, job_id: str) -> tuple[str, tuple[Call, ...]]:
+        """End a job that is not at DingTalk yet.
+
+        Returns:
+            ``"cancelled"`` and the calls that the freed place allows; or the state that made it too late, or
+            ``"gone"`` for an id nobody knows.
+        """
+        reply = self._cancel(job_id)
+        if reply[0] == "cancelled":
+            return "cancelled", calls_from(reply[1])
+        return (reply[1] if reply[0] == "too late" else "gone"), ()
+
+
+def _arguments(job: Job) -> tuple[Argument, ...]:
+    terms = job.terms
+    return (
+        job.job_id,
+        job.kind,
+        job.destination,
+        to_wire(job),
+        int(terms.urgent),
+        _ms(terms.at) if terms.at else 0,
+        "" if terms.expires_s is None else math.ceil(terms.expires_s * 1000),
+        terms.on_unknown,
+    )
+
+
+def _ms(instant: datetime) -> int:
+    return int(instant.timestamp() * 1000)
+
+
+def _at(ms: str | float | None) -> datetime | None:
+    return datetime.fromtimestamp(float(ms) / 1000, UTC) if ms else None
+
+
+def _status(job_id: str, reply: Sequence[Any]) -> Status:
+    flat, place, later_ms, hold_ms, hold_why, now, senders = reply
+    record = dict(zip(flat[::2], flat[1::2], strict=True))
+    now_ms = int(now)
+    reason = record.get("why", "")
+    expected_ms: float | None = None
+    if record["state"] == "waiting":
+        starts_ms = float(max(now_ms, int(float(later_ms or 0)), int(float(hold_ms or 0))))
+        expected_ms = _expected_ms(starts_ms, 0 if place == "" else int(place), senders)
+        reason = _waits_for(reason, later_ms, hold_why, senders, now_ms)
+    return Status(
+        job_id=job_id,
+        kind=record["kind"],
+        destination=record["destination"],
+        state=record["state"],
+        submitted_at=cast("datetime", _at(record["submitted_ms"])),
+        expires_at=cast("datetime", _at(record["expires_ms"])),
+        ended_at=_at(record.get("ended_ms")),
+        place=None if place == "" else int(place),
+        expected_at=_at(expected_ms),
+        reason=reason,
+        attempts=int(record.get("attempts", 0)),
+        unknowns=int(record.get("unknowns", 0)),
+        snoozes=int(record.get("snoozes", 0)),
+        step=int(record.get("step", 0)),
+        steps=int(record.get("steps", 1)),
+        receipt=MappingProxyType(json.loads(record.get("receipt") or "{}")),
+    )
+
+
+def _waits_for(reason: str, later_ms: str, hold_why: str, senders: Sequence[Sequence[Any]], now_ms: int) -> str:
+    if hold_why:
+        return str(hold_why)
+    if later_ms:
+        return reason or "scheduled"
+    if not senders:
+        return "no worker has said how fast this destination may go: is one running?"
+    closed = [sender for sender in senders if int(sender[4]) > now_ms]
+    if len(closed) == len(senders):
+        return f"{closed[0][0]} is closed: {closed[0][6] or closed[0][5]}"
+    return reason or "waits for its turn"
+
+
+def _expected_ms(now_ms: float, ahead: int, senders: Sequence[Sequence[Any]]) -> float | None:
+    """When the job after `ahead` others gets a permit, by playing the windows forward."""
+    if not senders:
+        return None
+    free: list[tuple[float, float]] = []  # when a permit is free, and for how long it is then taken
+    for _name, limit_text, window_text, ends, closed_ms, _cause, _why in senders:
+        opens_ms, window_ms = max(now_ms, float(closed_ms)), float(window_text)
+        taken = [max(float(end), opens_ms) for end in ends]
+        idle = max(int(limit_text) - len(taken), 0)
+        free += [(opens_ms, window_ms)] * idle + [(end, window_ms) for end in taken]
+    heapq.heapify(free)
+    # Whole rounds through all permits need no play: each takes the longest window.
+    rounds, ahead = divmod(ahead, len(free))
+    at_ms = free[0][0]
+    for _ in range(ahead + 1):
+        at_ms, window_ms = heapq.heappop(free)
+        heapq.heappush(free, (at_ms + window_ms, window_ms))
+    return at_ms + rounds * max(window_ms for _, window_ms in free)

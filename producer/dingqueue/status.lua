@@ -1,0 +1,26 @@
+-- status(job id) = ARGV[3]
+-- Returns  {record as flat pairs, place in the lane from 0 or "", jobs out, lane's hold until or "", now}
+-- Cost     O(log n), n jobs waiting in the lane. Changes nothing.
+
+local record = redis.call('HGETALL', base .. 'job:' .. ARGV[3])
+if #record == 0 then return {} end
+local destination = redis.call('HGET', base .. 'job:' .. ARGV[3], 'destination')
+local place = redis.call('ZRANK', base .. 'lane:' .. destination, ARGV[3])
+local pace = lane_pace(destination)
+local out = {}
+for _, sender in ipairs(pace and pace.senders or {}) do
+  local sp = sender_pace(sender)
+  local window = sp and sp.windows[1]
+  if window then
+    local key = window_key(sender, window)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', int(now))
+    local ends = {}
+    local permits = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    for i = 2, #permits, 2 do ends[#ends + 1] = permits[i] end
+    local closed = redis.call('HMGET', base .. 'sender:' .. sender .. ':closed', 'until', 'cause', 'why')
+    out[#out + 1] = {sender, int(window[1]), int(window[2]), ends, int(closed_until(sender) or 0), closed[2] or '', closed[3] or ''}
+  end
+end
+local held = redis.call('HMGET', base .. 'hold:' .. destination, 'until', 'why')
+local later = redis.call('ZSCORE', base .. 'later', ARGV[3])
+return {record, place and int(place) or '', later or '', held[1] or '', held[2] or '', int(now), out}

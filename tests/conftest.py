@@ -1,0 +1,26 @@
+"""Servers that the tests start themselves, on free ports; nothing is skipped because one is missing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from dingqueue_worker.embedded import Server
+from support.state import State
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Server]:
+    """One server for each test process; tests keep apart by prefix."""
+    with Server(durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def state(valkey: Server) -> Iterator[State]:
+    fleet = State(valkey.url, f"t{uuid.uuid4().hex[:8]}:")
+    yield fleet
+    fleet.store.close()
+    fleet.redis.close()

@@ -1,0 +1,135 @@
+"""Joins the rooms: settings in, a Celery app out. Holds no rule; nothing connects until it is used."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from celery import Celery
+
+from dingqueue import broker
+from dingqueue.lanes import Call
+from dingqueue_worker import schedule, tasks
+from dingqueue_worker.delivery import Delivery
+from dingqueue_worker.dingtalk.api import Api
+from dingqueue_worker.pace import pace_of
+from dingqueue_worker.pacer import Pacer, step
+from dingqueue_worker.settings import Settings
+from dingqueue_worker.store import Event, Store
+from dingqueue_worker.telemetry import event
+
+T = TypeVar("T")
+
+#: HTTP waiting needs threads, not cores; also the size of the HTTP pool.
+CONCURRENCY = 32
+
+
+def create_app(settings: Settings) -> Celery:
+    """A Celery app that delivers: ``celery -A dingqueue_worker.main worker`` and ``beat`` run it."""
+    app = Celery("dingqueue", broker=settings.broker_url, set_as_current=False, fixups=[])
+    app.conf.update(broker.configuration(settings.prefix), **_worker_configuration(settings))
+
+    store = per_process(
+        lambda: Store(settings.state_url, prefix=settings.prefix, patience_s=tasks.lease_s(settings.fleet))
+    )
+    pacer = per_process(
+        lambda: Pacer(store=store(), pace=pace_of(settings), fleet=settings.fleet, publish=_publisher(app), tell=tell)
+    )
+
+    def build_desk() -> tasks.Desk:
+        fleet = settings.fleet
+        api = Api(
+            oapi_url=settings.oapi_url,
+            api_url=settings.api_url,
+            connect_timeout_s=fleet.connect_timeout_s,
+            read_timeout_s=fleet.read_timeout_s,
+            total_timeout_s=fleet.total_timeout_s,
+            pool_size=app.conf.worker_concurrency or CONCURRENCY,
+        )
+        return tasks.Desk(
+            store=store(),
+            attempt=Delivery(settings, api=api, clock_ms=_clock_ms).attempt,
+            fleet=fleet,
+            dispatch=pacer().dispatch,
+            tell=tell,
+        )
+
+    tasks.register(app, per_process(build_desk))
+    schedule.register(app, store, settings.fleet)
+    app.steps["worker"].add(step(pacer))
+    return app
+
+
+def tell(happened: Event) -> None:
+    """Say once, loudly, what a person should hear: a job that died, a sender that is broken."""
+    message = {"dead": "job is dead", "broken": "sender is broken"}.get(happened.name, happened.name)
+    event(message, level=logging.ERROR, subject=happened.subject, why=happened.why)
+
+
+def per_process(build: Callable[[], T]) -> Callable[[], T]:
+    """One instance per process, built at its first use: connections and threads do not survive a fork."""
+    made: dict[int, T] = {}
+    lock = threading.RLock()
+
+    def get() -> T:
+        pid = os.getpid()
+        if pid not in made:
+            with lock:
+                if pid not in made:
+                    made[pid] = build()
+        return made[pid]
+
+    return get
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _publisher(app: Celery) -> Callable[[Sequence[Call]], None]:
+    return lambda calls: broker.publish(app, calls)
+
+
+def _worker_configuration(settings: Settings) -> dict[str, Any]:
+    redis_broker = settings.broker_url.startswith(("redis", "valkey", "unix", "sentinel"))
+    return {
+        "worker_pool": "threads",
+        "worker_concurrency": CONCURRENCY,
+        # A message is a disposable call: acknowledged early, nothing unacknowledged is held, so there is nothing for
+        # kombu to restore twice and nothing to die on when Redis drops the connection (Celery 5.7.0 does).
+        "task_acks_late": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Never give up on the broker, not at start and not when Redis is full.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        "broker_pool_limit": 8,
+        "broker_pool_acquire_timeout": 5.0,
+        "broker_transport_options": {
+            "socket_timeout": 5.0,
+            "socket_connect_timeout": 2.0,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "visibility_timeout": 120,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            "client_name": "dingqueue-worker",
+        }
+        if redis_broker
+        else {},
+        # What Flower and `celery events` live on; a message per sent task would add nothing.
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        "task_track_started": True,
+        # SIGTERM: tasks end by themselves within one request's bound.
+        "worker_soft_shutdown_timeout": 0,
+        "worker_hijack_root_logger": False,
+        "beat_max_loop_interval": 5,
+        "enable_utc": True,
+    }

@@ -1,0 +1,1 @@
+"""The fleet's Lua scripts: one decision per file."""

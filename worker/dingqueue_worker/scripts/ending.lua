@@ -1,0 +1,32 @@
+-- What `settle` and `release` share: how an attempt that did not deliver goes on. Put after call.lua, before them.
+
+-- Waits before the next attempt. A job in mid-steps keeps its lane to itself meanwhile, so that its parts arrive together.
+local function wait_for_retry(id, destination, score, step, wait_ms, why)
+  if step > 0 then
+    wait_in_lane(id, destination, FRONT)
+    if wait_ms > 0 then
+      redis.call('HSET', base .. 'hold:' .. destination, 'until', int(now + wait_ms), 'why', why)
+      redis.call('PEXPIRE', base .. 'hold:' .. destination, int(wait_ms))
+    end
+  elseif wait_ms > 0 then
+    redis.call('HSET', base .. 'job:' .. id, 'state', 'waiting')
+    redis.call('ZADD', base .. 'later', int(now + wait_ms), id)
+  else
+    wait_in_lane(id, destination, score)
+  end
+end
+
+-- Spends an attempt. `most` attempts make it dead; an unknown end is settled by the job's own rule.
+local function spend(id, verdict, why, cause, wait_ms, most)
+  local job = base .. 'job:' .. id
+  local record = redis.call('HMGET', job, 'destination', 'score', 'step', 'on_unknown')
+  redis.call('HINCRBY', job, 'attempts', 1)
+  local fails = redis.call('HINCRBY', job, 'fails', 1)
+  redis.call('HSET', job, 'last', verdict, 'why', why, 'cause', cause)
+  if verdict == 'unknown' then
+    redis.call('HINCRBY', job, 'unknowns', 1)
+    if record[4] == 'hold' then return finish(id, 'dead', 'unknown', why) end
+  end
+  if fails >= most then return finish(id, 'dead', cause, why) end
+  wait_for_retry(id, record[1], record[2], tonumber(record[3] or 0), wait_ms, why)
+end

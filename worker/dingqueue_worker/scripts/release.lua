@@ -1,0 +1,59 @@
+-- release(most, max_deliveries, max_attempts) = ARGV[3..5]
+-- What has the clock freed? Ends what expired, takes back ended leases, brings back what waited, calls lane after lane.
+-- Returns  {calls, events, ms until the next look or -1, memory's mark or ""}
+-- Cost     O(most x log n).
+
+local most, max_deliveries, max_attempts = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local due = base .. 'due'
+
+local function ended(name)
+  return redis.call('ZRANGEBYSCORE', base .. name, '-inf', int(now), 'LIMIT', 0, most)
+end
+
+for _, id in ipairs(ended('expiry')) do
+  local record = redis.call('HMGET', base .. 'job:' .. id, 'state', 'step')
+  redis.call('ZREM', base .. 'expiry', id)
+  -- What is out is settled by its attempt; what has begun is brought to its end.
+  if record[1] == 'waiting' and tonumber(record[2] or 0) == 0 then finish(id, 'expired', 'expired', 'not sent in time') end
+end
+
+for _, id in ipairs(ended('leases')) do
+  local job = base .. 'job:' .. id
+  local record = redis.call('HMGET', job, 'state', 'destination', 'sender', 'grant', 'step', 'score', 'calls')
+  local state, destination = record[1], record[2]
+  redis.call('ZREM', base .. 'leases', id)
+  if state then
+    lift(id, destination)
+    redis.call('ZADD', due, int(now), destination)
+    if state == 'called' then                     -- the message was lost, or no worker is free: nothing has been sent
+      give_permit_back(record[3], id .. '/' .. record[4])
+      count('lost_calls:' .. destination)
+      wait_in_lane(id, destination, tonumber(record[5] or 0) > 0 and FRONT or record[6])
+    elseif state == 'sending' then                -- the worker is gone in mid-attempt: its permit goes on counting
+      local deaths = redis.call('HINCRBY', job, 'deaths', 1)
+      count('attempts:' .. destination .. ':unknown:worker_lost')
+      if deaths >= max_deliveries then
+        redis.call('HINCRBY', job, 'unknowns', 1)
+        finish(id, 'dead', 'poison', 'took its worker down ' .. int(deaths) .. ' times')
+      else
+        spend(id, 'unknown', 'the worker was lost in mid-attempt', 'worker_lost', 0, max_attempts)
+      end
+    end
+  end
+end
+
+for _, id in ipairs(ended('later')) do
+  local record = redis.call('HMGET', base .. 'job:' .. id, 'destination', 'score')
+  redis.call('ZREM', base .. 'later', id)
+  if record[1] then
+    wait_in_lane(id, record[1], record[2])
+    redis.call('ZADD', due, int(now), record[1])
+  end
+end
+
+for _, destination in ipairs(ended('due')) do
+  if #calls >= 4 * MOST_CALLS then break end
+  look(destination, 4)
+end
+take_turns()
+return {calls, events, int(next_look()), redis.call('GET', base .. 'memory') or ''}

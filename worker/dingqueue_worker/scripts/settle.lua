@@ -1,0 +1,98 @@
+-- settle(job id, grant, verdict, step, steps, sent "0|1", wait_ms, most, why, cause, receipt, notes,
+--        closes sender or "", close_ms, close cause, close why) = ARGV[3..18]
+-- How an attempt ended: delivered, accepted, snooze, retry, unknown or dead. Moves the permit, may close a sender, calls.
+-- `close_ms` is "month" until the next calendar month, "" for the sender's own cool-down. A second fault in a row marks the sender broken (event "broken").
+-- Returns  {state, calls, events} | {"stale", state, calls, events}
+-- Cost     O(log n), n jobs waiting in the lane.
+
+local id, grant, verdict = ARGV[3], ARGV[4], ARGV[5]
+local step, steps, sent = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
+local wait_ms, most, why, cause = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], ARGV[12]
+local job = base .. 'job:' .. id
+local record = redis.call('HMGET', job, 'state', 'grant', 'destination', 'sender', 'step', 'score', 'cause')
+local state, destination, sender = record[1], record[3], record[4]
+if not state then return {'stale', 'gone', calls, events} end
+
+local permit = id .. '/' .. grant
+local good = verdict == 'delivered' or verdict == 'accepted'
+local current = state == 'sending' and record[2] == grant
+if not current then
+  -- Too late, but "it arrived" is news while the job is still to be sent, or was given up because nobody knew.
+  local open = state == 'waiting' or state == 'called' or state == 'sending' or state == 'dead' and record[7] == 'unknown'
+  if not (good and open and step == tonumber(record[5] or 0)) then return {'stale', state, calls, events} end
+  if state == 'called' then give_permit_back(sender, id .. '/' .. record[2]) end
+  if state == 'dead' then
+    redis.call('ZREM', base .. 'dead', id)
+    count('replayed')
+  end
+else
+  if sent then stamp_permit(sender, permit, now) else give_permit_back(sender, permit) end
+  local closed = base .. 'sender:' .. sender .. ':closed'
+  if redis.call('EXISTS', closed) == 1 then
+    -- Only a success opens it again for all; a probe that told nothing leaves the next job to be the probe.
+    if good then
+      if tonumber(redis.call('HGET', closed, 'until')) <= now then redis.call('DEL', closed) end
+    elseif redis.call('HGET', closed, 'probe') == permit then
+      redis.call('HDEL', closed, 'probe', 'probe_until')
+    end
+  end
+  if good then redis.call('DEL', base .. 'sender:' .. sender .. ':faults') end
+end
+count('attempts:' .. destination .. ':' .. verdict .. ':' .. cause)
+lift(id, destination)
+
+-- "@" is the sender of this attempt; a late answer's sender is not known any more and closes nothing.
+local closing = ARGV[15] == '@' and (current and sender or '') or ARGV[15]
+if closing ~= '' then
+  local close_cause, sp = ARGV[17], sender_pace(closing)
+  local close_ms = tonumber(ARGV[16]) or sp and sp.cooldown_ms or 600000
+  if ARGV[16] == 'month' then
+    local _, next_month = month()
+    close_ms = next_month - now
+  end
+  local broken = false
+  if close_cause == 'fault' then
+    local faults = redis.call('INCR', base .. 'sender:' .. closing .. ':faults')
+    redis.call('PEXPIRE', base .. 'sender:' .. closing .. ':faults', DAY_MS)
+    broken = faults >= 2
+    if not broken then close_ms = math.min(close_ms, 2000) end
+    if faults == 2 then
+      events[#events + 1] = 'broken'
+      events[#events + 1] = closing
+      events[#events + 1] = ARGV[18]
+    end
+  end
+  local key = base .. 'sender:' .. closing .. ':closed'
+  local ends = math.max(now + close_ms, tonumber(redis.call('HGET', key, 'until') or 0))
+  redis.call('HSET', key, 'until', int(ends), 'cause', close_cause, 'why', ARGV[18], 'broken', broken and '1' or '0',
+    'mark', sp and sp.mark or '')
+  redis.call('HSETNX', key, 'since', int(now))
+  redis.call('HDEL', key, 'probe', 'probe_until')
+  -- Kept past its end: the first job afterwards is a probe.
+  redis.call('PEXPIRE', key, int(ends - now + (closing == '*' and 0 or 30 * DAY_MS)))
+  count('closed:' .. closing .. ':' .. close_cause)
+end
+
+if good then
+  redis.call('HINCRBY', job, 'attempts', 1)
+  redis.call('HSET', job, 'last', verdict, 'fails', 0, 'why', '', 'cause', '', 'receipt', ARGV[13], 'notes', ARGV[14])
+  if step + 1 < steps then
+    redis.call('HSET', job, 'step', int(step + 1), 'steps', int(steps))
+    wait_in_lane(id, destination, FRONT)
+  else
+    finish(id, verdict, verdict, '')
+  end
+elseif verdict == 'snooze' then
+  redis.call('HINCRBY', job, 'snoozes', 1)
+  redis.call('HSET', job, 'last', verdict, 'why', why, 'cause', cause)
+  wait_for_retry(id, destination, record[6], step, wait_ms, why)
+elseif verdict == 'dead' then
+  redis.call('HINCRBY', job, 'attempts', sent and 1 or 0)
+  redis.call('HSET', job, 'last', verdict)
+  finish(id, 'dead', cause, why)
+else
+  spend(id, verdict, why, cause, wait_ms, most)
+end
+look(destination, MOST_CALLS)
+take_turns()
+return {redis.call('HGET', job, 'state'), calls, events, int(next_look())}

@@ -1,0 +1,321 @@
+"""The one door to Redis for the fleet: every key, every script call, typed in and out. Knows no Celery, no HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, assert_never, cast
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.retry import Retry as RedisRetry
+
+from dingqueue.contract import Job, from_wire
+from dingqueue.lanes import Call, Lanes, calls_from
+from dingqueue.routes import key_base
+from dingqueue.scripts import Argument, ClockMs, Reply, Script, prelude, source
+from dingqueue_worker.outcome import Accepted, Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
+from dingqueue_worker.pace import Pace
+
+#: A `fault` keeps a sender closed this long before the next probe, unless its configuration changes first.
+FAULT_PROBE_S = 600.0
+#: What a fleet that is off for a week forgets: its pace, never a waiting job.
+PACE_KEEP_MS = 7 * 86_400_000
+
+
+class StoreUnavailable(Exception):
+    """Redis did not answer, or refused: nothing is known to have changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something a person should hear once: ``dead`` (a job) or ``broken`` (a sender), and why."""
+
+    name: str
+    subject: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The attempt may be made. ``fails`` are the attempts of this step that failed so far."""
+
+    job: Job
+    sender: str
+    step: int
+    attempts: int
+    fails: int
+    notes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """Somebody else's now, or nobody's: the job is in ``state`` (or ``gone``, ``closed``). Change nothing."""
+
+    state: str
+    calls: tuple[Call, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """The attempt's end is noted. ``next_look_ms`` is when the clock frees something; None when nothing is pending."""
+
+    state: str
+    calls: tuple[Call, ...]
+    events: tuple[Event, ...]
+    next_look_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """What the clock freed. ``memory`` marks this life of Redis; empty when it has forgotten the fleet."""
+
+    calls: tuple[Call, ...]
+    events: tuple[Event, ...]
+    next_look_ms: int | None
+    memory: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A job that no attempt can deliver, kept for a person. ``job`` is None where its body is unreadable."""
+
+    job_id: str
+    kind: str
+    destination: str
+    reason: str
+    cause: str
+    attempts: int
+    died_ms: int
+    job: Job | None
+
+
+Start: TypeAlias = Started | Stale
+
+
+class Store:
+    """The lanes, from the fleet's side. Safe to share between threads.
+
+    Args:
+        url: Redis or Valkey.
+        prefix: What the fleet's keys start with.
+        patience_s: How long `settle` keeps trying when Redis is away; other calls do not repeat.
+        clock_ms: A test's clock; None is the server's own.
+    """
+
+    def __init__(self, url: str, *, prefix: str, patience_s: float = 30.0, clock_ms: ClockMs = None) -> None:
+        self._client = connect(url)
+        # A settle that Redis did not hear would be a double later. It is fenced by its grant, so repeating it is safe.
+        self._patient = connect(
+            url, retry=RedisRetry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), max(1, round(patience_s)))
+        )
+        self._base = key_base(prefix)
+        self.lanes = Lanes(self._client, prefix=prefix, clock_ms=clock_ms)
+
+        def script(name: str, client: redis.Redis = self._client) -> Script:
+            ours = ("dingqueue_worker.scripts", name)
+            ending = [("dingqueue_worker.scripts", "ending.lua")] if name in {"settle.lua", "release.lua"} else []
+            return Script(client, prefix, source(prelude(), *ending, ours), clock_ms)
+
+        self._start, self._release, self._pace = script("start.lua"), script("release.lua"), script("pace.lua")
+        self._settle = script("settle.lua", self._patient)
+        self._replay, self._drop = script("replay.lua"), script("drop.lua")
+
+    def start(self, job_id: str, grant: int, *, lease_ms: int) -> Start:
+        """Is this grant still good? Stamps the permit and the lease anew.
+
+        Raises:
+            StoreUnavailable: Redis did not answer; do not attempt.
+            UnknownContract: The job is in a version this worker cannot read.
+        """
+        reply = _ask(lambda: self._start(job_id, grant, lease_ms))
+        if reply[0] != "started":
+            return Stale(state=reply[1], calls=calls_from(reply[2]))
+        _, body, sender, step, attempts, fails, notes = reply
+        return Started(
+            job=from_wire(body),
+            sender=sender,
+            step=int(step),
+            attempts=int(attempts),
+            fails=int(fails),
+            notes=json.loads(notes),
+        )
+
+    def settle(
+        self, job_id: str, grant: int, ended: Ended, *, step: int, wait_s: float, most: int, notes: Mapping[str, str]
+    ) -> Settled | Stale:
+        """Note how an attempt ended and call the lane's next jobs.
+
+        Args:
+            job_id: The job.
+            grant: The attempt's grant; an older one changes nothing, unless it says "delivered".
+            ended: The outcome and how many steps the job takes.
+            step: The step that was attempted, from 0.
+            wait_s: Before the next attempt, if one must follow.
+            most: Attempts before the job is dead.
+            notes: What the job's later steps need, all of it.
+
+        Raises:
+            StoreUnavailable: Redis stayed away for `patience_s`; the lease will end and the attempt count as unknown.
+        """
+        row = _row(ended, step=step, wait_s=wait_s, most=most, notes=notes)
+        reply = _ask(lambda: self._settle(job_id, grant, *row))
+        if reply[0] == "stale":
+            return Stale(state=reply[1], calls=calls_from(reply[2]), events=_events(reply[3]))
+        return Settled(
+            state=reply[0], calls=calls_from(reply[1]), events=_events(reply[2]), next_look_ms=_look(reply[3])
+        )
+
+    def release(self, *, most: int, max_deliveries: int, max_attempts: int) -> Released:
+        """Call what is due, fairly round the lanes, and say when to look again.
+
+        Raises:
+            StoreUnavailable: Redis did not answer; nothing was called.
+        """
+        reply = _ask(lambda: self._release(most, max_deliveries, max_attempts))
+        return Released(
+            calls=calls_from(reply[0]), events=_events(reply[1]), next_look_ms=_look(reply[2]), memory=reply[3]
+        )
+
+    def publish_pace(self, pace: Pace, *, known_memory: str) -> tuple[str, bool]:
+        """Publish how fast lanes and senders may go.
+
+        Returns:
+            The mark of this life of Redis, and whether lanes rest one window because Redis forgot what was sent.
+        """
+        reply = _ask(
+            lambda: self._pace(
+                json.dumps(pace.lanes), json.dumps(pace.senders), PACE_KEEP_MS, known_memory, pace.rest_ms
+            )
+        )
+        return reply[0], reply[1] == "rest"
+
+    def dead(self, *, most: int = 1000) -> list[DeadLetter]:
+        """The dead letters, oldest first."""
+        rows = _ask(lambda: self._client.zrange(f"{self._base}dead", 0, most - 1, withscores=True))
+        letters = (self._letter(job_id, int(died_ms)) for job_id, died_ms in rows)
+        return [letter for letter in letters if letter]
+
+    def dead_letter(self, job_id: str) -> DeadLetter | None:
+        """One dead letter; None when the job is not dead."""
+        died_ms = _ask(lambda: [self._client.zscore(f"{self._base}dead", job_id)])[0]
+        return None if died_ms is None else self._letter(job_id, int(died_ms))
+
+    def _letter(self, job_id: str, died_ms: int) -> DeadLetter | None:
+        fields = ("kind", "destination", "why", "cause", "attempts")
+        record = _ask(lambda: self._client.hmget(f"{self._base}job:{job_id}", *fields))
+        if record[0] is None:
+            return None
+        body = _ask(lambda: [self._client.get(f"{self._base}body:{job_id}")])[0]
+        try:
+            job = from_wire(body) if body else None
+        except ValueError:
+            job = None
+        kind, destination, why, cause, attempts = record
+        return DeadLetter(
+            job_id=job_id,
+            kind=kind,
+            destination=destination,
+            reason=why or "",
+            cause=cause or "",
+            attempts=int(attempts or 0),
+            died_ms=died_ms,
+            job=job,
+        )
+
+    def replay(self, job_id: str, *, expires_s: float, by: str) -> tuple[str, tuple[Call, ...]]:
+        """Put a dead job back at its old place: ``"waiting"`` and the calls, or the state it is in instead."""
+        reply = _ask(lambda: self._replay(job_id, round(expires_s * 1000), by))
+        return ("waiting", calls_from(reply[1])) if reply[0] == "waiting" else (reply[1], ())
+
+    def drop(self, job_id: str) -> str:
+        """Forget a dead job for good: ``"dropped"``, or the state it is in instead."""
+        reply = _ask(lambda: self._drop(job_id))
+        return "dropped" if reply[0] == "dropped" else str(reply[1])
+
+    def prune(self, *, keep_dead_ms: int) -> int:
+        """Forget the index entries of dead letters older than their records; returns how many."""
+        now_s, _ = _ask(lambda: cast("Reply", self._client.time()))
+        oldest_ms = now_s * 1000 - keep_dead_ms
+        removed = _ask(lambda: [self._client.zremrangebyscore(f"{self._base}dead", "-inf", oldest_ms)])
+        return int(removed[0])
+
+    def counts(self) -> dict[str, int]:
+        """The counters that the scripts write."""
+        flat = _ask(lambda: [self._client.hgetall(f"{self._base}counts")])[0]
+        return {field: int(value) for field, value in flat.items()}
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+        self._patient.close()
+
+
+def connect(url: str, *, retry: RedisRetry | None = None) -> redis.Redis:
+    """A Redis client with bounded waits that does not repeat a command by itself."""
+    client: redis.Redis = redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=5.0,
+        socket_connect_timeout=2.0,
+        socket_keepalive=True,
+        health_check_interval=10,
+        retry=retry or RedisRetry(NoBackoff(), 0),
+        client_name="dingqueue-worker",
+    )
+    return client
+
+
+def _ask(question: Callable[[], Reply]) -> Reply:
+    try:
+        return question()
+    except redis.RedisError as error:
+        # Never the URL: it may hold a password. Redis's own refusals name the script and the reason.
+        said = f": {str(error)[:200]}" if isinstance(error, redis.exceptions.ResponseError) else ""
+        raise StoreUnavailable(f"{type(error).__name__}{said}") from None
+
+
+def _look(ms: Any) -> int | None:
+    return None if int(ms) < 0 else int(ms)
+
+
+def _events(flat: Sequence[str]) -> tuple[Event, ...]:
+    return tuple(Event(name=flat[i], subject=flat[i + 1], why=flat[i + 2]) for i in range(0, len(flat), 3))
+
+
+def _row(ended: Ended, *, step: int, wait_s: float, most: int, notes: Mapping[str, str]) -> tuple[Argument, ...]:
+    outcome = ended.outcome
+    why, cause, sent = "", "ok", True
+    receipt: dict[str, str] = {}
+    verdict: str
+    match outcome:
+        case Delivered():
+            verdict, receipt = "delivered", dict(outcome.receipt)
+        case Accepted():
+            verdict, receipt = "accepted", dict(outcome.receipt)
+        case Snooze():
+            verdict, why, cause, sent = "snooze", outcome.why, outcome.cause, outcome.sent
+        case Retry():
+            verdict, why, cause, sent = "retry", outcome.why, outcome.cause, outcome.sent
+            most = min(most, outcome.at_most or most)
+        case Unknown():
+            verdict, why, cause = "unknown", outcome.why, outcome.cause
+        case Dead():
+            verdict, why, cause, sent = "dead", outcome.why, outcome.cause, outcome.sent
+        case other:
+            assert_never(other)
+    return (
+        verdict, step, ended.steps, int(sent), round(wait_s * 1000), most, why, cause,
+        json.dumps(receipt, ensure_ascii=False), json.dumps({**notes, **ended.notes}, ensure_ascii=False),
+        *_close_row(outcome.close),
+    )  # fmt: skip
+
+
+def _close_row(close: Close | None) -> tuple[Argument, ...]:
+    if close is None:
+        return ("", "", "", "")
+    usual: dict[str, Argument] = {"quota": "month", "fault": round(FAULT_PROBE_S * 1000)}
+    wait = usual.get(close.cause, "") if close.for_s is None else round(close.for_s * 1000)
+    return (close.sender or "@", wait, close.cause, close.why)

@@ -1,0 +1,171 @@
+"""One Celery task per kind: start, attempt, settle, publish what is called. No rule lives here."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from celery import Celery
+from celery.exceptions import Ignore
+from celery.exceptions import Retry as TaskRetry
+
+from dingqueue.contract import KINDS, Job
+from dingqueue.errors import UnknownContract
+from dingqueue.lanes import Call
+from dingqueue.routes import task_name
+from dingqueue_worker.backoff import delay_s
+from dingqueue_worker.outcome import Dead, Ended, Retry, Snooze, Unknown
+from dingqueue_worker.settings import Fleet
+from dingqueue_worker.store import Event, Settled, Stale, Started, Store, StoreUnavailable
+from dingqueue_worker.telemetry import event
+
+#: An attempt's lease: two whole requests, and room for a slow machine.
+_LEASE_PER_REQUEST = 2.0
+_LEASE_EXTRA_S = 3.0
+
+
+class JobDead(Exception):
+    """How Celery and Flower are told that a job failed for good; the text is safe to show."""
+
+
+class Attempt(Protocol):
+    """Tries once and says how it ended."""
+
+    def __call__(self, job: Job, *, sender: str, step: int, notes: Mapping[str, str]) -> Ended: ...
+
+
+class Dispatch(Protocol):
+    """Where called jobs go: published now, or soon by the pacer; and when the clock must be looked at."""
+
+    def __call__(self, calls: Iterable[Call], *, next_look_ms: int | None = None) -> None: ...
+
+
+class Desk:
+    """Carries out one call of one job, start to settle. At most one attempt, and nothing waits here."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        attempt: Attempt,
+        fleet: Fleet,
+        dispatch: Dispatch,
+        tell: Callable[[Event], None],
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._attempt, self._fleet = store, attempt, fleet
+        self._dispatch, self._tell, self._monotonic_s = dispatch, tell, monotonic_s
+        self.lease_s = lease_s(fleet)
+
+    def carry_out(self, job_id: str, grant: int) -> tuple[Started, Ended, Settled] | Stale:
+        """Start, attempt, settle.
+
+        Raises:
+            StoreUnavailable: Redis did not answer; the job's lease will end and it is called again.
+        """
+        # Counted from before the question: however late the answer comes, the lease cannot be shorter than we think.
+        began_s = self._monotonic_s()
+        try:
+            started = self._store.start(job_id, grant, lease_ms=round(self.lease_s * 1000))
+        except UnknownContract as error:
+            return self._settle(job_id, grant, None, Ended(outcome=Dead(why=str(error), cause="contract", sent=False)))
+        if isinstance(started, Stale):
+            self._pass_on(started)
+            return started
+        latest_s = began_s + self.lease_s - self._fleet.total_timeout_s
+        if self._monotonic_s() > latest_s:
+            ended = Ended(outcome=Snooze(why="this worker was held up", cause="late", sent=False))
+        else:
+            ended = self._attempt(started.job, sender=started.sender, step=started.step, notes=started.notes)
+        return self._settle(job_id, grant, started, ended)
+
+    def _settle(
+        self, job_id: str, grant: int, started: Started | None, ended: Ended
+    ) -> tuple[Started, Ended, Settled] | Stale:
+        settled = self._store.settle(
+            job_id,
+            grant,
+            ended,
+            step=started.step if started else 0,
+            wait_s=self._wait_s(ended, started.fails if started else 0),
+            most=self._fleet.max_attempts,
+            notes=started.notes if started else {},
+        )
+        self._pass_on(settled)
+        if isinstance(settled, Stale) or started is None:
+            return settled if isinstance(settled, Stale) else Stale(state=settled.state)
+        return started, ended, settled
+
+    def _pass_on(self, reply: Settled | Stale) -> None:
+        self._dispatch(reply.calls, next_look_ms=reply.next_look_ms if isinstance(reply, Settled) else None)
+        for happened in reply.events:
+            self._tell(happened)
+
+    def _wait_s(self, ended: Ended, fails: int) -> float:
+        match ended.outcome:
+            case Snooze(for_s=for_s, close=close):
+                return 0.0 if close else for_s
+            case Retry() | Unknown():
+                fleet = self._fleet
+                return delay_s(
+                    fails + 1,
+                    base_s=fleet.backoff_base_s,
+                    cap_s=fleet.backoff_cap_s,
+                    random=random.random,  # jitter, not secrecy
+                )
+            case _:
+                return 0.0
+
+
+def lease_s(fleet: Fleet) -> float:
+    """How long an attempt may hold its job: no attempt starts later than this less the whole request's bound."""
+    return fleet.total_timeout_s * _LEASE_PER_REQUEST + _LEASE_EXTRA_S
+
+
+def register(app: Celery, desk: Callable[[], Desk]) -> None:
+    """Give an app the three tasks; `desk` is asked for at each call, since a forked process needs its own."""
+
+    def carry_out(job_id: str, grant: int, destination: str) -> str:
+        return report(job_id, destination, lambda: desk().carry_out(job_id, grant))
+
+    for kind in KINDS:
+        app.task(name=task_name(kind), throws=(JobDead,), shared=False)(carry_out)
+
+
+def report(job_id: str, destination: str, carry_out: Callable[[], tuple[Started, Ended, Settled] | Stale]) -> str:
+    """Tell the log and Celery how an attempt went: SUCCESS, RETRY with a reason, FAILURE with a clean one."""
+    began_s = time.monotonic()
+    try:
+        result = carry_out()
+    except StoreUnavailable as error:
+        event("state not reached, the job is called again", level=logging.WARNING, job_id=job_id, error=str(error))
+        raise Ignore from None
+    if isinstance(result, Stale):
+        event("stale call", level=logging.DEBUG, job_id=job_id, destination=destination, state=result.state)
+        # SUCCESS or FAILURE would be a lie about a job that is somebody else's now.
+        raise Ignore
+    started, ended, settled = result
+    outcome = ended.outcome
+    why = getattr(outcome, "why", "")
+    event(
+        "attempt ended",
+        level=logging.INFO if settled.state != "dead" else logging.ERROR,
+        job_id=job_id,
+        destination=destination,
+        sender=started.sender,
+        outcome=type(outcome).__name__.lower(),
+        state=settled.state,
+        attempt=started.attempts + (0 if isinstance(outcome, Snooze) else 1),
+        part=f"{started.step + 1}/{ended.steps}" if ended.steps > 1 else None,
+        took_ms=round((time.monotonic() - began_s) * 1000),
+        why=why,
+    )
+    if settled.state in {"delivered", "accepted"}:
+        return settled.state
+    if settled.state == "dead":
+        raise JobDead(why) from None
+    # Celery's own Retry, published nowhere: the row in Flower says RETRY and why; the lane has the job.
+    raise TaskRetry(why or f"part {started.step + 1} of {ended.steps} delivered, the next one follows")
