@@ -217,6 +217,17 @@ class Client:
         """
         return self._bounded(lambda line: line.lanes.status(job_id))
 
+    def wait(self, job_id: str, *, timeout_s: float) -> Status | None:
+        """Where a job is once it has ended, or when `timeout_s` has passed; None for an id nobody knows."""
+        pause, deadline_s, wait_s = threading.Event(), time.monotonic() + timeout_s, 0.05
+        while True:
+            status = self.status(job_id)
+            left_s = deadline_s - time.monotonic()
+            if status is None or status.ended or left_s <= 0:
+                return status
+            pause.wait(min(wait_s, left_s))
+            wait_s = min(wait_s * 1.5, 1.0)
+
     def cancel(self, job_id: str) -> str:
         """End a job that is not at DingTalk yet: ``cancelled``, or the state that made it too late, or ``gone``."""
         return self._bounded(lambda line: line.cancel(job_id))

@@ -15,7 +15,7 @@ from dingqueue.contract import Job, from_wire
 from dingqueue.lanes import Call, Lanes, calls_from
 from dingqueue.routes import key_base
 from dingqueue.scripts import Argument, ClockMs, Reply, Script, prelude, source
-from dingqueue_worker.outcome import Accepted, Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
+from dingqueue_worker.outcome import EVERY_SENDER, Accepted, Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
 from dingqueue_worker.pace import Pace
 
 #: A `fault` keeps a sender closed this long before the next probe, unless its configuration changes first.
@@ -92,6 +92,33 @@ class DeadLetter:
     job: Job | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SenderView:
+    """A sender as it stands: permits used of its first window, and what closed it. Milliseconds since 1970."""
+
+    name: str
+    used: int
+    limit: int
+    window_ms: int
+    closed_until_ms: int | None
+    why: str
+    broken: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneView:
+    """A lane as it stands. ``drain_s`` is how long what waits needs at the lawful pace; None when that is unknown."""
+
+    destination: str
+    waiting: int
+    out: int
+    oldest_ms: int | None
+    held_until_ms: int | None
+    held_why: str
+    drain_s: float | None
+    senders: tuple[SenderView, ...]
+
+
 Start: TypeAlias = Started | Stale
 
 
@@ -121,7 +148,7 @@ class Store:
 
         self._start, self._release, self._pace = script("start.lua"), script("release.lua"), script("pace.lua")
         self._settle = script("settle.lua", self._patient)
-        self._replay, self._drop = script("replay.lua"), script("drop.lua")
+        self._replay, self._drop, self._hold = script("replay.lua"), script("drop.lua"), script("hold.lua")
 
     def start(self, job_id: str, grant: int, *, lease_ms: int) -> Start:
         """Is this grant still good? Stamps the permit and the lease anew.
@@ -235,6 +262,91 @@ class Store:
         reply = _ask(lambda: self._drop(job_id))
         return "dropped" if reply[0] == "dropped" else str(reply[1])
 
+    def hold(self, destination: str, *, for_s: float, why: str) -> tuple[str, tuple[Call, ...]]:
+        """Pause a lane (or, with 0, let it go on): ``paused``, ``resumed`` or ``unknown destination``, and the calls."""
+        reply = _ask(lambda: self._hold(destination, round(for_s * 1000), why))
+        return reply[0], calls_from(reply[1])
+
+    def overview(self) -> tuple[int, list[LaneView]]:
+        """Now (ms since 1970, the server's) and every lane that the fleet knows or that has something waiting."""
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hgetall(f"{self._base}pace")
+            pipe.hgetall(f"{self._base}senders")
+            pipe.zrange(f"{self._base}due", 0, -1)
+            (seconds, micros), paces, sender_paces, due = _ask(pipe.execute)
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        every = self._closed([EVERY_SENDER])[EVERY_SENDER]
+        senders = self._senders({name: json.loads(text) for name, text in sender_paces.items()}, every, now_ms)
+        names = sorted({*paces, *due})
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcard(f"{self._base}lane:{name}")
+                pipe.zcard(f"{self._base}busy:{name}")
+                pipe.zrange(f"{self._base}lane:{name}", 0, 0)
+                pipe.hmget(f"{self._base}hold:{name}", "until", "why")
+            flat = _ask(pipe.execute)
+        rows = [flat[at : at + 4] for at in range(0, len(flat), 4)]
+        oldest = self._submitted_ms([first[0] for _, _, first, _ in rows if first])
+        lanes = []
+        for name, (waiting, out, first, held) in zip(names, rows, strict=True):
+            own = tuple(
+                senders[sender]
+                for sender in json.loads(paces.get(name, '{"senders": []}'))["senders"]
+                if sender in senders
+            )
+            lanes.append(
+                LaneView(
+                    destination=name,
+                    waiting=waiting,
+                    out=out,
+                    oldest_ms=oldest.get(first[0]) if first else None,
+                    held_until_ms=int(held[0]) if held[0] else None,
+                    held_why=held[1] or "",
+                    drain_s=_drain_s(waiting, own, now_ms),
+                    senders=own,
+                )
+            )
+        return now_ms, lanes
+
+    def _closed(self, names: Sequence[str]) -> dict[str, list[str | None]]:
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hmget(f"{self._base}sender:{name}:closed", "until", "why", "broken", "cause")
+            return dict(zip(names, _ask(pipe.execute), strict=True))
+
+    def _senders(
+        self, paces: Mapping[str, Mapping[str, Any]], every: Sequence[str | None], now_ms: int
+    ) -> dict[str, SenderView]:
+        names = list(paces)
+        closed = self._closed(names)
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcount(f"{self._base}sender:{name}:{paces[name]['windows'][0][1]}", f"({now_ms}", "+inf")
+            used = _ask(pipe.execute)
+        views = {}
+        for name, permits in zip(names, used, strict=True):
+            until, why, broken, _cause = max(closed[name], every, key=lambda row: int(row[0] or 0))
+            limit, window_ms = paces[name]["windows"][0]
+            shut = until is not None and int(until) > now_ms
+            views[name] = SenderView(
+                name=name,
+                used=permits,
+                limit=limit,
+                window_ms=window_ms,
+                closed_until_ms=int(until) if until is not None and shut else None,
+                why=(why or "") if shut or broken == "1" else "",
+                broken=broken == "1",
+            )
+        return views
+
+    def _submitted_ms(self, job_ids: Sequence[str]) -> dict[str, int]:
+        with self._client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(f"{self._base}job:{job_id}", "submitted_ms")
+            times = _ask(pipe.execute)
+        return {job_id: int(ms) for job_id, ms in zip(job_ids, times, strict=True) if ms}
+
     def prune(self, *, keep_dead_ms: int) -> int:
         """Forget the index entries of dead letters older than their records; returns how many."""
         now_s, _ = _ask(lambda: cast("Reply", self._client.time()))
@@ -275,6 +387,18 @@ def _ask(question: Callable[[], Reply]) -> Reply:
         # Never the URL: it may hold a password. Redis's own refusals name the script and the reason.
         said = f": {str(error)[:200]}" if isinstance(error, redis.exceptions.ResponseError) else ""
         raise StoreUnavailable(f"{type(error).__name__}{said}") from None
+
+
+def _drain_s(waiting: int, senders: Sequence[SenderView], now_ms: int) -> float | None:
+    """Seconds until the last of what waits may go, if nothing more comes and every answer is quick."""
+    if not waiting:
+        return 0.0
+    if not senders:
+        return None
+    opens_s = min(max((sender.closed_until_ms or 0) - now_ms, 0) / 1000 for sender in senders)
+    per_s = sum(sender.limit * 1000 / sender.window_ms for sender in senders)
+    free = sum(max(sender.limit - sender.used, 0) for sender in senders)
+    return opens_s + max(waiting - free, 0) / per_s
 
 
 def _look(ms: Any) -> int | None:

@@ -350,11 +350,11 @@ def classify(answer: Answer, *, said: Iterable[str] = ()) -> Outcome:
         return _outcome(row, f"HTTP {answer.status}: {row.meaning}{_quoted(_page_excerpt(answer.body), said)}")
     errmsg = _errmsg(fields)
     code = _code(fields, errmsg)
-    row = _row_for(answer, fields, code, errmsg)
-    if row is None:
+    refusal = _row_for(answer, fields, code, errmsg)
+    if refusal is None:
         return Delivered(receipt=_receipt(answer, fields))
     signal = f"code {code}" if code is not None else f"HTTP {answer.status}"
-    return _outcome(row, f"{row.meaning} ({_cleaned(signal)}){_quoted(errmsg, said)}")
+    return _outcome(refusal, f"{refusal.meaning} ({_cleaned(signal)}){_quoted(errmsg, said)}")
 
 
 def _row_for(answer: Answer, fields: Mapping[str, Any], code: str | None, errmsg: str) -> Row | None:

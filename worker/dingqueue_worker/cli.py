@@ -1,0 +1,351 @@
+"""The ``dingqueue`` command. Data on stdout, words about it on stderr; every command takes ``--json``.
+
+Exit codes: 0 done, 1 some failed, 2 wrong usage, 3 nothing matched, 4 Redis or DingTalk not reachable,
+5 refused for good, 6 still waiting when ``--wait`` ran out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dingqueue import Client, EnqueueFailed, InvalidJob, Status, assign_job, send_job, share_job
+from dingqueue.contract import Job
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Exit(IntEnum):
+    """What the exit code says; promised to scripts."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    NOTHING = 3
+    UNREACHABLE = 4
+    REFUSED = 5
+    STILL_WAITING = 6
+
+
+class Stop(click.ClickException):
+    """Ends a command with words on stderr and an exit code."""
+
+    def __init__(self, code: Exit, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = int(code)  # type: ignore[misc]  # click reads it from the instance
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dingqueue", message="%(prog)s %(version)s")
+def main() -> None:
+    """Hand messages, tasks and files to DingTalk without waiting for it.
+
+    DINGQUEUE_BROKER_URL (default redis://127.0.0.1:6379/0) says where; the fleet also reads DINGQUEUE_CONFIG.
+    """
+
+
+def _connection(command: F) -> F:
+    """Options that every command which talks to Redis takes."""
+    for option in (
+        click.option("--broker-url", envvar="DINGQUEUE_BROKER_URL", help="Celery's broker.", show_envvar=True),
+        click.option(
+            "--state-url", envvar="DINGQUEUE_STATE_URL", help="The lanes' Redis, if not the broker.", show_envvar=True
+        ),
+        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
+    ):
+        command = option(command)
+    return command
+
+
+def _job_options(command: F) -> F:
+    for option in (
+        click.option("--urgent", is_flag=True, help="Goes before all that is not."),
+        click.option("--at", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d %H:%M:%S%z", "%Y-%m-%dT%H:%M%z"]),
+                     help="Not before; with an offset: 2026-12-01T09:00+0800."),
+        click.option("--expires", "expires_s", type=float, metavar="SECONDS", help="Not worth sending later than this."),
+        click.option("--key", help="The same destination and key are the same job."),
+        click.option("--on-unknown", type=click.Choice(["resend", "hold"]), default="resend", show_default=True,
+                     help="When nobody saw how an attempt ended."),
+        click.option("--wait", "wait_s", type=float, metavar="SECONDS", help="Wait for the end, this long at most."),
+        click.option("--dry-run", is_flag=True, help="Show what DingTalk would get; send nothing."),
+    ):  # fmt: skip
+        command = option(command)
+    return _connection(command)
+
+
+@contextmanager
+def _client(broker_url: str | None, state_url: str | None) -> Iterator[Client]:
+    # The client's own log lines would say again what the exit code and the message say.
+    logging.getLogger("dingqueue").setLevel(logging.ERROR)
+    try:
+        client = Client(broker_url, state_url=state_url)
+    except ValueError as error:
+        raise Stop(Exit.USAGE, str(error)) from error
+    try:
+        yield client
+    except InvalidJob as error:
+        raise Stop(Exit.REFUSED, str(error)) from error
+    except EnqueueFailed as error:
+        raise Stop(Exit.UNREACHABLE, str(error)) from error
+    finally:
+        client.close()
+
+
+@main.command()
+@click.argument("destination")
+@click.argument("text", required=False)
+@click.option("--markdown", "-m", is_flag=True, help="TEXT is markdown.")
+@click.option("--title", help="Of a markdown message.")
+@click.option(
+    "--content", type=click.File("r", encoding="utf-8"), help='A file with {"link"|"card"|"feed": {…}}; - is stdin.'
+)
+@click.option("--mention", multiple=True, metavar="WHO", help="A name, a mobile, user:ID or everyone; may be repeated.")
+@click.option("--too-long", type=click.Choice(["split", "shorten", "refuse"]), default="split", show_default=True)
+@_job_options
+def send(destination: str, text: str | None, markdown: bool, title: str | None, content: Any, mention: tuple[str, ...],
+         too_long: Any, **options: Any) -> None:  # fmt: skip
+    r"""Send TEXT (- reads it from stdin) to DESTINATION.
+
+    \b
+    dingqueue send ops "Deploy finished" --mention alice
+    uptime | dingqueue send ops - --urgent --wait 30
+    """
+    words = sys.stdin.read() if text == "-" else text
+    parts: dict[str, Any] = {"markdown": words, "title": title} if markdown else {"text": words}
+    if content:
+        try:
+            parts = dict(json.load(content))
+        except ValueError as error:
+            raise Stop(Exit.USAGE, f"--content: not JSON: {error}") from error
+    _enqueue(lambda terms: send_job(destination, **parts, mention=mention, too_long=too_long, **terms), **options)
+
+
+@main.command()
+@click.argument("destination")
+@click.argument("subject")
+@click.option("--to", multiple=True, required=True, metavar="WHO", help="A name, a mobile or user:ID; may be repeated.")
+@click.option(
+    "--due",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z"]),
+    help="With an offset: 2026-12-01T09:00+0800.",
+)
+@click.option("--url", default="", help="Where the work is.")
+@click.option("--description", default="")
+@_job_options
+def assign(
+    destination: str,
+    subject: str,
+    to: tuple[str, ...],
+    due: datetime | None,
+    url: str,
+    description: str,
+    **options: Any,
+) -> None:
+    r"""Give SUBJECT to people, in DESTINATION.
+
+    \b
+    dingqueue assign project "Review the contract" --to alice --due 2026-12-01T09:00+0800
+    """
+    _enqueue(
+        lambda terms: assign_job(destination, subject, to=to, due=due, url=url, description=description, **terms),
+        **options,
+    )
+
+
+@main.command()
+@click.argument("destination")
+@click.argument("file")
+@click.option("--name", help="Shown instead of the URL's last part.")
+@click.option("--note", default="", help="A line below the name.")
+@_job_options
+def share(destination: str, file: str, name: str | None, note: str, **options: Any) -> None:
+    r"""Share FILE (an http or https URL) with DESTINATION.
+
+    \b
+    dingqueue share project https://example.com/report.pdf
+    """
+    _enqueue(lambda terms: share_job(destination, file, name=name, note=note, **terms), **options)
+
+
+def _enqueue(build: Callable[[dict[str, Any]], Job], *, broker_url: str | None, state_url: str | None, as_json: bool,
+             wait_s: float | None, dry_run: bool, **terms: Any) -> None:  # fmt: skip
+    with _client(broker_url, state_url) as client:
+        try:
+            job = build(terms)
+        except TypeError as error:
+            raise Stop(Exit.USAGE, f"--content: {str(error).split('() ', 1)[-1]}") from error
+        if dry_run:
+            shown = client.preview(job)
+            _print(asdict(shown) if as_json else str(shown))
+            return
+        job_id = client.enqueue(job)
+        if wait_s is None:
+            _print({"job_id": job_id} if as_json else job_id)
+            return
+        status = client.wait(job_id, timeout_s=wait_s)
+    if status is None:
+        raise Stop(Exit.NOTHING, f"{job_id}: its record is gone")
+    _print(_status_data(status) if as_json else f"{job_id}  {_status_line(status)}")
+    sys.exit(_end_code(status))
+
+
+def _end_code(status: Status) -> Exit:
+    if not status.ended:
+        return Exit.STILL_WAITING
+    return {"delivered": Exit.DONE, "accepted": Exit.DONE, "dead": Exit.REFUSED}.get(status.state, Exit.SOME_FAILED)
+
+
+@main.command()
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB…")
+@_connection
+def status(job_ids: Sequence[str], broker_url: str | None, state_url: str | None, as_json: bool) -> None:
+    """Where jobs are: place in the lane, about when they go, how they ended."""
+    with _client(broker_url, state_url) as client:
+        found = {job_id: client.status(job_id) for job_id in job_ids}
+    if as_json:
+        _print([_status_data(one) if one else {"job_id": job_id, "state": None} for job_id, one in found.items()])
+    else:
+        for job_id, one in found.items():
+            _print(f"{job_id}  {_status_line(one) if one else 'nobody knows it (any more)'}")
+    if None in found.values():
+        sys.exit(Exit.NOTHING if not any(found.values()) else Exit.SOME_FAILED)
+
+
+@main.command()
+@click.argument("job_id", metavar="JOB")
+@click.option("--for", "for_s", type=float, default=86_400.0, metavar="SECONDS", help="Stop watching after this long.")
+@_connection
+def watch(job_id: str, for_s: float, broker_url: str | None, state_url: str | None, as_json: bool) -> None:
+    """Follow one job until it ends; a line at each change (JSON lines with --json)."""
+    import threading
+    import time
+
+    pause, deadline_s, before = threading.Event(), time.monotonic() + for_s, ""
+    with _client(broker_url, state_url) as client:
+        while True:
+            one = client.status(job_id)
+            if one is None:
+                raise Stop(Exit.NOTHING, f"{job_id}: nobody knows it (any more)")
+            line = json.dumps(_status_data(one), ensure_ascii=False) if as_json else _status_line(one)
+            if line != before:
+                _print(line)
+                before = line
+            if one.ended:
+                sys.exit(_end_code(one))
+            if time.monotonic() >= deadline_s:
+                sys.exit(Exit.STILL_WAITING)
+            pause.wait(0.5)
+
+
+@main.command()
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB…")
+@_connection
+def cancel(job_ids: Sequence[str], broker_url: str | None, state_url: str | None, as_json: bool) -> None:
+    """End jobs that are not at DingTalk yet."""
+    with _client(broker_url, state_url) as client:
+        ends = {job_id: client.cancel(job_id) for job_id in job_ids}
+    if as_json:
+        _print([{"job_id": job_id, "cancelled": end == "cancelled", "state": end} for job_id, end in ends.items()])
+    else:
+        for job_id, end in ends.items():
+            _print(f"{job_id}  {end if end in {'cancelled', 'gone'} else f'too late: {end}'}")
+    if any(end != "cancelled" for end in ends.values()):
+        sys.exit(Exit.NOTHING if set(ends.values()) == {"gone"} else Exit.SOME_FAILED)
+
+
+def _status_data(one: Status) -> dict[str, Any]:
+    data = {name: getattr(one, name) for name in one.__dataclass_fields__}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in data.items()} | {
+        "receipt": dict(one.receipt)
+    }
+
+
+def _status_line(one: Status) -> str:
+    """One line that a person can read aloud."""
+    words = [f"{one.kind} to {one.destination}: {one.state}"]
+    if one.place is not None:
+        words.append(f"place {one.place + 1}")
+    if one.expected_at and not one.ended:
+        words.append(f"about {_clock(one.expected_at)}")
+    if one.ended_at:
+        words.append(f"at {_clock(one.ended_at)}")
+    if one.steps > 1:
+        words.append(f"part {min(one.step + 1, one.steps)} of {one.steps}")
+    if one.attempts:
+        words.append(f"{one.attempts} attempt{'s' if one.attempts != 1 else ''}")
+    if one.unknowns:
+        words.append(f"{one.unknowns} with an unknown end")
+    if one.reason and one.state != "delivered":
+        words.append(one.reason)
+    return ", ".join(words)
+
+
+def _clock(instant: datetime) -> str:
+    local = instant.astimezone()
+    today = datetime.now(UTC).astimezone().date()
+    return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
+
+
+def _print(data: Any) -> None:
+    click.echo(data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, indent=2))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="DINGQUEUE_CONFIG",
+    help="Default: dingqueue.toml.",
+    show_envvar=True,
+)
+@click.option("--concurrency", "-c", type=click.IntRange(1), help="Requests at a time; default 32.")
+@click.option("--loglevel", "-l", default="INFO", show_default=True)
+@click.argument("more", nargs=-1, type=click.UNPROCESSED)
+def worker(config: Path | None, concurrency: int | None, loglevel: str, more: tuple[str, ...]) -> None:
+    """Run a worker: Celery's own, with the defaults that fit. MORE goes to Celery as it is."""
+    app = _fleet(config)
+    chosen = ["--concurrency", str(concurrency)] if concurrency else []
+    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--loglevel", loglevel, *chosen, *more])
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="DINGQUEUE_CONFIG",
+    help="Default: dingqueue.toml.",
+    show_envvar=True,
+)
+@click.option("--schedule", type=click.Path(path_type=Path), default=Path("celerybeat-schedule"), show_default=True)
+@click.option("--loglevel", "-l", default="INFO", show_default=True)
+@click.argument("more", nargs=-1, type=click.UNPROCESSED)
+def beat(config: Path | None, schedule: Path, loglevel: str, more: tuple[str, ...]) -> None:
+    """Run Celery's beat. Two of them are fine: every tick is harmless when it comes twice."""
+    _fleet(config).start(["beat", "--schedule", str(schedule), "--loglevel", loglevel, *more])
+
+
+def _fleet(config: Path | None) -> Any:
+    """The fleet's app, or the configuration's faults and exit code 2."""
+    try:
+        from dingqueue_worker.app import create_app
+        from dingqueue_worker.configuration import ConfigurationError, load
+    except ImportError as error:
+        raise Stop(
+            Exit.USAGE, f"this needs the fleet's packages ({error.name}): pip install 'dingqueue[worker]'"
+        ) from error
+    environ = {**os.environ, **({"DINGQUEUE_CONFIG": str(config)} if config else {})}
+    try:
+        return create_app(load(environ))
+    except ConfigurationError as error:
+        raise Stop(Exit.USAGE, str(error)) from error

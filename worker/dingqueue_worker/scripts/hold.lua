@@ -1,0 +1,16 @@
+-- hold(destination, for_ms or "0" to let it go on, why) = ARGV[3..5]
+-- Pauses a lane, or ends its pause: what is out comes to its end, nothing more is called.
+-- Returns  {"paused" | "resumed" | "unknown destination", calls}
+
+local destination, for_ms = ARGV[3], tonumber(ARGV[4])
+local key = base .. 'hold:' .. destination
+if not lane_pace(destination) and redis.call('EXISTS', base .. 'lane:' .. destination) == 0 then return {'unknown destination', calls} end
+if for_ms > 0 then
+  redis.call('HSET', key, 'until', int(now + for_ms), 'why', ARGV[5])
+  redis.call('PEXPIRE', key, int(for_ms))
+  return {'paused', calls}
+end
+redis.call('DEL', key)
+look(destination, MOST_CALLS)
+take_turns()
+return {'resumed', calls}
