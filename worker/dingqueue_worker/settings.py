@@ -98,6 +98,10 @@ class Fleet:
     #: How long ended jobs (and their receipts) are kept.
     keep_ended_s: float = 86_400.0
     keep_dead_s: float = 30 * 86_400.0
+    #: The destination that hears of every job that dies.
+    on_dead: str | None = None
+    #: Called with every job that dies: ``package.module:function``.
+    on_dead_hook: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
