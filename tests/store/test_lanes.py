@@ -583,7 +583,7 @@ def test_replay_puts_a_dead_job_back_at_its_place(ops: State) -> None:
     ops.submit()
 
     assert ops.store.replay(dead_id, expires_s=3600, by="test") == ("waiting", ())
-    assert ops.store.dead() == []
+    assert list(ops.store.dead()) == []
     assert [call.job_id for call in ops.deliver(calls[0]).calls] == [dead_id]  # its number is older
 
 

@@ -13,59 +13,30 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
-from enum import IntEnum
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from dingqueue import Client, EnqueueFailed, InvalidJob, Status, assign_job, send_job, share_job
 from dingqueue.contract import Job
+from dingqueue_worker.console import Commands, Exit, F, Stop, clock, connection, needs, show
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Exit(IntEnum):
-    """What the exit code says; promised to scripts."""
-
-    DONE = 0
-    SOME_FAILED = 1
-    USAGE = 2
-    NOTHING = 3
-    UNREACHABLE = 4
-    REFUSED = 5
-    STILL_WAITING = 6
+#: Commands that need more than a producer's install, or live beside what they run.
+_ELSEWHERE = {
+    "lanes": ("dingqueue_worker.operations:lanes", "worker", "What waits where, how fast it goes, and what is closed."),
+    "dead": ("dingqueue_worker.operations:dead", "worker", "Read, replay, export or drop jobs that could not be sent."),
+}
 
 
-class Stop(click.ClickException):
-    """Ends a command with words on stderr and an exit code."""
-
-    def __init__(self, code: Exit, message: str) -> None:
-        super().__init__(message)
-        self.exit_code = int(code)  # type: ignore[misc]  # click reads it from the instance
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, elsewhere=_ELSEWHERE, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dingqueue", message="%(prog)s %(version)s")
 def main() -> None:
     """Hand messages, tasks and files to DingTalk without waiting for it.
 
     DINGQUEUE_BROKER_URL (default redis://127.0.0.1:6379/0) says where; the fleet also reads DINGQUEUE_CONFIG.
     """
-
-
-def _connection(command: F) -> F:
-    """Options that every command which talks to Redis takes."""
-    for option in (
-        click.option("--broker-url", envvar="DINGQUEUE_BROKER_URL", help="Celery's broker.", show_envvar=True),
-        click.option(
-            "--state-url", envvar="DINGQUEUE_STATE_URL", help="The lanes' Redis, if not the broker.", show_envvar=True
-        ),
-        click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout."),
-    ):
-        command = option(command)
-    return command
 
 
 def _job_options(command: F) -> F:
@@ -81,7 +52,7 @@ def _job_options(command: F) -> F:
         click.option("--dry-run", is_flag=True, help="Show what DingTalk would get; send nothing."),
     ):  # fmt: skip
         command = option(command)
-    return _connection(command)
+    return connection(command)
 
 
 @contextmanager
@@ -187,16 +158,16 @@ def _enqueue(build: Callable[[dict[str, Any]], Job], *, broker_url: str | None, 
             raise Stop(Exit.USAGE, f"--content: {str(error).split('() ', 1)[-1]}") from error
         if dry_run:
             shown = client.preview(job)
-            _print(asdict(shown) if as_json else str(shown))
+            show(asdict(shown) if as_json else str(shown))
             return
         job_id = client.enqueue(job)
         if wait_s is None:
-            _print({"job_id": job_id} if as_json else job_id)
+            show({"job_id": job_id} if as_json else job_id)
             return
         status = client.wait(job_id, timeout_s=wait_s)
     if status is None:
         raise Stop(Exit.NOTHING, f"{job_id}: its record is gone")
-    _print(_status_data(status) if as_json else f"{job_id}  {_status_line(status)}")
+    show(_status_data(status) if as_json else f"{job_id}  {_status_line(status)}")
     sys.exit(_end_code(status))
 
 
@@ -208,16 +179,16 @@ def _end_code(status: Status) -> Exit:
 
 @main.command()
 @click.argument("job_ids", nargs=-1, required=True, metavar="JOB…")
-@_connection
+@connection
 def status(job_ids: Sequence[str], broker_url: str | None, state_url: str | None, as_json: bool) -> None:
     """Where jobs are: place in the lane, about when they go, how they ended."""
     with _client(broker_url, state_url) as client:
         found = {job_id: client.status(job_id) for job_id in job_ids}
     if as_json:
-        _print([_status_data(one) if one else {"job_id": job_id, "state": None} for job_id, one in found.items()])
+        show([_status_data(one) if one else {"job_id": job_id, "state": None} for job_id, one in found.items()])
     else:
         for job_id, one in found.items():
-            _print(f"{job_id}  {_status_line(one) if one else 'nobody knows it (any more)'}")
+            show(f"{job_id}  {_status_line(one) if one else 'nobody knows it (any more)'}")
     if None in found.values():
         sys.exit(Exit.NOTHING if not any(found.values()) else Exit.SOME_FAILED)
 
@@ -225,7 +196,7 @@ def status(job_ids: Sequence[str], broker_url: str | None, state_url: str | None
 @main.command()
 @click.argument("job_id", metavar="JOB")
 @click.option("--for", "for_s", type=float, default=86_400.0, metavar="SECONDS", help="Stop watching after this long.")
-@_connection
+@connection
 def watch(job_id: str, for_s: float, broker_url: str | None, state_url: str | None, as_json: bool) -> None:
     """Follow one job until it ends; a line at each change (JSON lines with --json)."""
     import threading
@@ -239,7 +210,7 @@ def watch(job_id: str, for_s: float, broker_url: str | None, state_url: str | No
                 raise Stop(Exit.NOTHING, f"{job_id}: nobody knows it (any more)")
             line = json.dumps(_status_data(one), ensure_ascii=False) if as_json else _status_line(one)
             if line != before:
-                _print(line)
+                show(line)
                 before = line
             if one.ended:
                 sys.exit(_end_code(one))
@@ -250,16 +221,16 @@ def watch(job_id: str, for_s: float, broker_url: str | None, state_url: str | No
 
 @main.command()
 @click.argument("job_ids", nargs=-1, required=True, metavar="JOB…")
-@_connection
+@connection
 def cancel(job_ids: Sequence[str], broker_url: str | None, state_url: str | None, as_json: bool) -> None:
     """End jobs that are not at DingTalk yet."""
     with _client(broker_url, state_url) as client:
         ends = {job_id: client.cancel(job_id) for job_id in job_ids}
     if as_json:
-        _print([{"job_id": job_id, "cancelled": end == "cancelled", "state": end} for job_id, end in ends.items()])
+        show([{"job_id": job_id, "cancelled": end == "cancelled", "state": end} for job_id, end in ends.items()])
     else:
         for job_id, end in ends.items():
-            _print(f"{job_id}  {end if end in {'cancelled', 'gone'} else f'too late: {end}'}")
+            show(f"{job_id}  {end if end in {'cancelled', 'gone'} else f'too late: {end}'}")
     if any(end != "cancelled" for end in ends.values()):
         sys.exit(Exit.NOTHING if set(ends.values()) == {"gone"} else Exit.SOME_FAILED)
 
@@ -277,9 +248,9 @@ def _status_line(one: Status) -> str:
     if one.place is not None:
         words.append(f"place {one.place + 1}")
     if one.expected_at and not one.ended:
-        words.append(f"about {_clock(one.expected_at)}")
+        words.append(f"about {clock(one.expected_at)}")
     if one.ended_at:
-        words.append(f"at {_clock(one.ended_at)}")
+        words.append(f"at {clock(one.ended_at)}")
     if one.steps > 1:
         words.append(f"part {min(one.step + 1, one.steps)} of {one.steps}")
     if one.attempts:
@@ -289,16 +260,6 @@ def _status_line(one: Status) -> str:
     if one.reason and one.state != "delivered":
         words.append(one.reason)
     return ", ".join(words)
-
-
-def _clock(instant: datetime) -> str:
-    local = instant.astimezone()
-    today = datetime.now(UTC).astimezone().date()
-    return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
-
-
-def _print(data: Any) -> None:
-    click.echo(data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, indent=2))
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -340,10 +301,8 @@ def _fleet(config: Path | None) -> Any:
     try:
         from dingqueue_worker.app import create_app
         from dingqueue_worker.configuration import ConfigurationError, load
-    except ImportError as error:
-        raise Stop(
-            Exit.USAGE, f"this needs the fleet's packages ({error.name}): pip install 'dingqueue[worker]'"
-        ) from error
+    except ModuleNotFoundError as error:
+        raise needs("worker", error) from error
     environ = {**os.environ, **({"DINGQUEUE_CONFIG": str(config)} if config else {})}
     try:
         return create_app(load(environ))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never, cast
 
@@ -12,6 +12,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry as RedisRetry
 
 from dingqueue.contract import Job, from_wire
+from dingqueue.errors import DingqueueError
 from dingqueue.lanes import Call, Lanes, calls_from
 from dingqueue.routes import key_base
 from dingqueue.scripts import Argument, ClockMs, Reply, Script, prelude, source
@@ -22,6 +23,11 @@ from dingqueue_worker.pace import Pace
 FAULT_PROBE_S = 600.0
 #: What a fleet that is off for a week forgets: its pace, never a waiting job.
 PACE_KEEP_MS = 7 * 86_400_000
+
+
+#: Dead letters read in one round trip.
+_PAGE = 500
+_LETTER_FIELDS = ("kind", "destination", "why", "cause", "attempts", "submitted_ms", "score", "replays")
 
 
 class StoreUnavailable(Exception):
@@ -80,7 +86,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A job that no attempt can deliver, kept for a person. ``job`` is None where its body is unreadable."""
+    """A job that no attempt can deliver, kept for a person. Times are ms since 1970."""
 
     job_id: str
     kind: str
@@ -88,8 +94,21 @@ class DeadLetter:
     reason: str
     cause: str
     attempts: int
+    submitted_ms: int
     died_ms: int
-    job: Job | None
+    replays: int
+    #: Its place in its lane: lower goes first.
+    place: float
+    #: The job on the wire.
+    body: str | None
+
+    @property
+    def job(self) -> Job | None:
+        """The job; None where its body is gone or in a version that this worker cannot read."""
+        try:
+            return from_wire(self.body) if self.body else None
+        except (DingqueueError, ValueError):
+            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,38 +238,48 @@ class Store:
         )
         return reply[0], reply[1] == "rest"
 
-    def dead(self, *, most: int = 1000) -> list[DeadLetter]:
-        """The dead letters, oldest first."""
-        rows = _ask(lambda: self._client.zrange(f"{self._base}dead", 0, most - 1, withscores=True))
-        letters = (self._letter(job_id, int(died_ms)) for job_id, died_ms in rows)
-        return [letter for letter in letters if letter]
+    def dead(self, *, until_ms: int | None = None, since_ms: int | None = None) -> Iterator[DeadLetter]:
+        """The dead letters, oldest first, read in pages.
+
+        Args:
+            until_ms: Those that died no later than this, ms since 1970.
+            since_ms: Those that died no earlier.
+        """
+        low = "-inf" if since_ms is None else since_ms
+        high = "+inf" if until_ms is None else until_ms
+        # The ids are taken at once: who replays while reading must not shift the pages.
+        rows = _ask(lambda: self._client.zrange(f"{self._base}dead", low, high, byscore=True, withscores=True))
+        for start in range(0, len(rows), _PAGE):
+            yield from self._letters(rows[start : start + _PAGE])
 
     def dead_letter(self, job_id: str) -> DeadLetter | None:
         """One dead letter; None when the job is not dead."""
         died_ms = _ask(lambda: [self._client.zscore(f"{self._base}dead", job_id)])[0]
-        return None if died_ms is None else self._letter(job_id, int(died_ms))
+        return None if died_ms is None else next(self._letters([(job_id, died_ms)]), None)
 
-    def _letter(self, job_id: str, died_ms: int) -> DeadLetter | None:
-        fields = ("kind", "destination", "why", "cause", "attempts")
-        record = _ask(lambda: self._client.hmget(f"{self._base}job:{job_id}", *fields))
-        if record[0] is None:
-            return None
-        body = _ask(lambda: [self._client.get(f"{self._base}body:{job_id}")])[0]
-        try:
-            job = from_wire(body) if body else None
-        except ValueError:
-            job = None
-        kind, destination, why, cause, attempts = record
-        return DeadLetter(
-            job_id=job_id,
-            kind=kind,
-            destination=destination,
-            reason=why or "",
-            cause=cause or "",
-            attempts=int(attempts or 0),
-            died_ms=died_ms,
-            job=job,
-        )
+    def _letters(self, rows: Sequence[tuple[str, float]]) -> Iterator[DeadLetter]:
+        with self._client.pipeline(transaction=False) as pipe:
+            for job_id, _ in rows:
+                pipe.hmget(f"{self._base}job:{job_id}", *_LETTER_FIELDS)
+                pipe.get(f"{self._base}body:{job_id}")
+            flat = _ask(pipe.execute)
+        for (job_id, died_ms), record, body in zip(rows, flat[::2], flat[1::2], strict=True):
+            kind, destination, why, cause, attempts, submitted_ms, place, replays = record
+            if kind is None:  # its record has been forgotten, or it was replayed a moment ago
+                continue
+            yield DeadLetter(
+                job_id=job_id,
+                kind=kind,
+                destination=destination,
+                reason=why or "",
+                cause=cause or "",
+                attempts=int(attempts or 0),
+                submitted_ms=int(submitted_ms),
+                died_ms=int(died_ms),
+                replays=int(replays or 0),
+                place=float(place),
+                body=body,
+            )
 
     def replay(self, job_id: str, *, expires_s: float, by: str) -> tuple[str, tuple[Call, ...]]:
         """Put a dead job back at its old place: ``"waiting"`` and the calls, or the state it is in instead."""

@@ -1,0 +1,123 @@
+"""What every command shares: exit codes, where Redis is, words on stderr, data on stdout."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Exit(IntEnum):
+    """What the exit code says; promised to scripts."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    NOTHING = 3
+    UNREACHABLE = 4
+    REFUSED = 5
+    STILL_WAITING = 6
+
+
+class Stop(click.ClickException):
+    """Ends a command with words on stderr and an exit code."""
+
+    def __init__(self, code: Exit, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = int(code)  # type: ignore[misc]  # click reads it from the instance
+
+
+class Commands(click.Group):
+    """A group whose commands may live in modules that are loaded when they are asked for.
+
+    Args:
+        elsewhere: Command name -> (``module:attribute``, the extra that it needs, one line for the help).
+    """
+
+    def __init__(self, *args: Any, elsewhere: Mapping[str, tuple[str, str, str]] | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._elsewhere = dict(elsewhere or {})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, loaded or not."""
+        return sorted({*super().list_commands(ctx), *self._elsewhere})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command; loads its module. Words about the missing extra where the install has not got it."""
+        if cmd_name not in self._elsewhere:
+            return super().get_command(ctx, cmd_name)
+        path, extra, _ = self._elsewhere[cmd_name]
+        module, _, attribute = path.partition(":")
+        try:
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("dingqueue"):
+                raise
+            raise needs(extra, error) from error
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The help's list; what is not loaded speaks through its one line."""
+        rows = []
+        for name in self.list_commands(ctx):
+            if name in self._elsewhere:
+                rows.append((name, self._elsewhere[name][2]))
+            elif command := super().get_command(ctx, name):
+                rows.append((name, command.get_short_help_str(formatter.width - 24)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def needs(extra: str, error: ModuleNotFoundError) -> Stop:
+    """The words for a package that this install has not got."""
+    return Stop(Exit.USAGE, f"this needs more packages ({error.name} is missing): pip install 'dingqueue[{extra}]'")
+
+
+def connection(command: F) -> F:
+    """Options that every command which talks to Redis takes."""
+    for option in (
+        click.option("--broker-url", envvar="DINGQUEUE_BROKER_URL", help="Celery's broker.", show_envvar=True),
+        click.option(
+            "--state-url", envvar="DINGQUEUE_STATE_URL", help="The lanes' Redis, if not the broker.", show_envvar=True
+        ),
+        as_json,
+    ):
+        command = option(command)
+    return command
+
+
+def as_json(command: F) -> F:
+    """The option ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")(command)
+
+
+def show(data: Any) -> None:
+    """Data on stdout: text as it is, all else as JSON."""
+    click.echo(data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, indent=2))
+
+
+def say(words: str) -> None:
+    """Words about the data, on stderr."""
+    click.echo(words, err=True)
+
+
+def clock(instant: datetime) -> str:
+    """Local time of day; with the date when it is another day."""
+    local = instant.astimezone()
+    today = datetime.now(UTC).astimezone().date()
+    return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
+
+
+def span(seconds: float) -> str:
+    """A length of time that a person reads at a glance: ``8 s``, ``3 min``, ``2.5 h``, ``4 d``."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,475 @@
+"""The commands of whoever is on call: lanes and dead letters. Reads the store, prints; decides nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import IO, Any
+
+import click
+from celery import Celery
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+
+from dingqueue import broker
+from dingqueue.lanes import Call
+from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
+from dingqueue_worker.console import Exit, F, Stop, clock, connection, say, show, span
+from dingqueue_worker.store import DeadLetter, LaneView, SenderView, Store, StoreUnavailable
+
+#: A pause nobody ends should end by itself, and not before somebody has slept.
+_PAUSE_S = 86_400.0
+
+
+class Desk:
+    """The store and the broker for one command."""
+
+    def __init__(self, broker_url: str | None, state_url: str | None) -> None:
+        chosen = broker_url or DEFAULT_BROKER_URL
+        if not (state_url or chosen).startswith(("redis://", "rediss://", "unix://")):
+            raise Stop(Exit.USAGE, "--state-url: the lanes stand in Redis; with another broker name it")
+        prefix = os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
+        self.store = Store(state_url or chosen, prefix=prefix)
+        self._app: Celery = broker.producer_app(chosen, prefix=prefix, timeout_s=2.0)
+
+    def publish(self, calls: Sequence[Call]) -> None:
+        """Publish calls; when the broker is away, the pacer makes them again."""
+        with contextlib.suppress(Exception):
+            broker.publish(self._app, calls)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self.store.close()
+        self._app.close()
+
+
+@contextlib.contextmanager
+def _desk(broker_url: str | None, state_url: str | None) -> Iterator[Desk]:
+    desk = Desk(broker_url, state_url)
+    try:
+        yield desk
+    except StoreUnavailable as error:
+        raise Stop(Exit.UNREACHABLE, f"Redis could not be reached: {error}") from error
+    finally:
+        desk.close()
+
+
+# --- lanes ------------------------------------------------------------------------------------------------------
+
+
+@click.group(invoke_without_command=True)
+@click.option("--watch", is_flag=True, help="Live, until Ctrl-C.")
+@connection
+@click.pass_context
+def lanes(ctx: click.Context, watch: bool, broker_url: str | None, state_url: str | None, as_json: bool) -> None:
+    """What waits where, how fast it goes, and what is closed."""
+    if ctx.invoked_subcommand:
+        return
+    with _desk(broker_url, state_url) as desk:
+        if as_json:
+            now_ms, views = desk.store.overview()
+            show([_lane_data(view, now_ms) for view in views])
+        elif watch:
+            _watch(desk.store)
+        else:
+            picture = _lanes_picture(*desk.store.overview())
+            _console().print(picture)
+
+
+@lanes.command()
+@click.argument("destinations", nargs=-1, required=True, metavar="DESTINATION…")
+@click.option("--for", "for_s", type=click.FloatRange(min=1), default=_PAUSE_S, show_default=True, metavar="SECONDS")
+@click.option("--why", default="", help="Shown beside the lane and in the status of its jobs.")
+@connection
+def pause(
+    destinations: Sequence[str], for_s: float, why: str, broker_url: str | None, state_url: str | None, as_json: bool
+) -> None:
+    """Call nothing more to DESTINATION; jobs are still accepted and wait."""
+    _hold(destinations, for_s, f"paused by {_who()}{f': {why}' if why else ''}", broker_url, state_url, as_json)
+
+
+@lanes.command()
+@click.argument("destinations", nargs=-1, required=True, metavar="DESTINATION…")
+@connection
+def resume(destinations: Sequence[str], broker_url: str | None, state_url: str | None, as_json: bool) -> None:
+    """Let a paused DESTINATION go on, within its limits."""
+    _hold(destinations, 0.0, "", broker_url, state_url, as_json)
+
+
+def _hold(
+    destinations: Sequence[str], for_s: float, why: str, broker_url: str | None, state_url: str | None, as_json: bool
+) -> None:
+    with _desk(broker_url, state_url) as desk:
+        ends = {}
+        for name in destinations:
+            ends[name], calls = desk.store.hold(name, for_s=for_s, why=why)
+            desk.publish(calls)
+    if as_json:
+        show([{"destination": name, "state": end} for name, end in ends.items()])
+    else:
+        for name, end in ends.items():
+            show(f"{name}  {end}{f' for {span(for_s)}' if end == 'paused' else ''}")
+    unknown = [name for name, end in ends.items() if end == "unknown destination"]
+    if unknown:
+        raise Stop(
+            Exit.NOTHING if len(unknown) == len(ends) else Exit.SOME_FAILED,
+            f"no lane is called {', '.join(unknown)}; `dingqueue lanes` lists them",
+        )
+
+
+def _watch(store: Store) -> None:
+    pause = threading.Event()
+    with Live(console=_console(), auto_refresh=False, screen=False) as live, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            try:
+                live.update(_lanes_picture(*store.overview()), refresh=True)
+            except StoreUnavailable as error:
+                live.update(f"Redis could not be reached: {error}", refresh=True)
+            pause.wait(1.0)
+
+
+def _lanes_picture(now_ms: int, views: Sequence[LaneView]) -> RenderableType:
+    if not views:
+        return "No lanes: no worker has published its destinations here, and nothing waits."
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, side in (
+        ("LANE", "left"),
+        ("WAITING", "right"),
+        ("OUT", "right"),
+        ("OLDEST", "right"),
+        ("DRAINS IN", "right"),
+    ):
+        table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
+    table.add_column("SENDERS", no_wrap=True)
+    table.add_column("STATE", overflow="fold")
+    for view in views:
+        table.add_row(
+            view.destination,
+            str(view.waiting),
+            str(view.out),
+            span((now_ms - view.oldest_ms) / 1000) if view.oldest_ms is not None else "-",
+            span(view.drain_s) if view.drain_s and view.waiting else "-",
+            "\n".join(f"{one.name.removeprefix('robot.')} {one.used}/{one.limit} in {span(one.window_ms / 1000)}"
+                      for one in view.senders) or "none",
+            _lane_state(view, now_ms),
+        )  # fmt: skip
+    help_lines = _what_to_do(views)
+    return Group(table, *(["", *help_lines] if help_lines else []))
+
+
+def _lane_state(view: LaneView, now_ms: int) -> str:
+    words = []
+    if view.held_until_ms and view.held_until_ms > now_ms:
+        words.append(f"rests until {_at(view.held_until_ms)}: {view.held_why}")
+    words += [_sender_state(one) for one in view.senders if one.closed_until_ms or one.broken]
+    if not view.senders:
+        words.append("no worker has said how fast it may go: is one running, with this destination configured?")
+    if words:
+        return "\n".join(words)
+    if not view.waiting:
+        return "idle" if not view.out else "sending"
+    full = all(one.used >= one.limit for one in view.senders)
+    return "at its limit" if full else "sending"
+
+
+def _sender_state(one: SenderView) -> str:
+    until = f" until {_at(one.closed_until_ms)}" if one.closed_until_ms else ""
+    return f"{one.name.removeprefix('robot.')} {'BROKEN' if one.broken else 'closed'}{until}: {one.why}"
+
+
+def _what_to_do(views: Iterable[LaneView]) -> list[str]:
+    broken = sorted({one.name for view in views for one in view.senders if one.broken})
+    return [
+        f"{name} is broken: correct its table in dingqueue.toml and restart the workers; its jobs wait and go by themselves."
+        for name in broken
+    ]
+
+
+def _at(ms: int) -> str:
+    return clock(datetime.fromtimestamp(ms / 1000, UTC))
+
+
+def _lane_data(view: LaneView, now_ms: int) -> dict[str, Any]:
+    return asdict(view) | {
+        "oldest_s": None if view.oldest_ms is None else (now_ms - view.oldest_ms) / 1000,
+        "state": _lane_state(view, now_ms),
+    }
+
+
+# --- dead letters -----------------------------------------------------------------------------------------------
+
+
+@click.group()
+def dead() -> None:
+    """Read, replay, export or drop jobs that no attempt could deliver."""
+
+
+def _filters(command: F) -> F:
+    for option in (
+        click.option("--destination", "-d", help="Only those for this destination."),
+        click.option("--reason", "-r", help="Only those whose reason or cause holds these words."),
+        click.option("--older", "older_s", type=float, metavar="SECONDS", help="Only those dead for longer."),
+        click.option("--newer", "newer_s", type=float, metavar="SECONDS", help="Only those dead for less."),
+    ):
+        command = option(command)
+    return connection(command)
+
+
+def _matching(
+    store: Store,
+    job_ids: Sequence[str] = (),
+    *,
+    destination: str | None,
+    reason: str | None,
+    older_s: float | None,
+    newer_s: float | None,
+) -> Iterator[DeadLetter]:
+    now_ms = time.time_ns() // 1_000_000
+    if job_ids:
+        found: Iterable[DeadLetter | None] = (store.dead_letter(job_id) for job_id in job_ids)
+    else:
+        found = store.dead(
+            until_ms=None if older_s is None else now_ms - round(older_s * 1000),
+            since_ms=None if newer_s is None else now_ms - round(newer_s * 1000),
+        )
+    for letter in found:
+        if letter is None or (destination and letter.destination != destination):
+            continue
+        if reason and reason.lower() not in f"{letter.cause} {letter.reason}".lower():
+            continue
+        yield letter
+
+
+@dead.command("list")
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="Oldest first, this many at most."
+)
+@_filters
+def list_(limit: int, broker_url: str | None, state_url: str | None, as_json: bool, **filters: Any) -> None:
+    """List dead letters, oldest first, without their text."""
+    with _desk(broker_url, state_url) as desk:
+        letters = list(_matching(desk.store, **filters))
+    if as_json:
+        show([_letter_data(letter) for letter in letters[:limit]])
+    elif letters:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("JOB", "KIND", "DESTINATION", "DIED", "ATTEMPTS"):
+            table.add_column(title, no_wrap=True)
+        table.add_column("REASON", overflow="fold")
+        for letter in letters[:limit]:
+            table.add_row(
+                letter.job_id, letter.kind, letter.destination, _at(letter.died_ms), str(letter.attempts), letter.reason
+            )
+        _console().print(table)
+        if len(letters) > limit:
+            say(f"{len(letters) - limit} more; --limit shows them")
+    if not letters:
+        raise Stop(Exit.NOTHING, "no dead letter matches")
+
+
+@dead.command("show")
+@click.argument("job_ids", nargs=-1, required=True, metavar="JOB…")
+@connection
+def show_(job_ids: Sequence[str], broker_url: str | None, state_url: str | None, as_json: bool) -> None:
+    """Show dead letters whole: the message too."""
+    with _desk(broker_url, state_url) as desk:
+        letters = [letter for letter in map(desk.store.dead_letter, job_ids) if letter]
+    if as_json:
+        show([_letter_data(letter, whole=True) for letter in letters])
+    else:
+        for letter in letters:
+            show(_letter_text(letter))
+    _missing(job_ids, letters)
+
+
+@dead.command()
+@click.argument("job_ids", nargs=-1, metavar="[JOB…]")
+@click.option("--output", "-o", type=click.File("w", encoding="utf-8"), default="-", help="A file; - is stdout.")
+@_filters
+def export(
+    job_ids: Sequence[str],
+    output: IO[str],
+    broker_url: str | None,
+    state_url: str | None,
+    as_json: bool,
+    **filters: Any,
+) -> None:
+    """Write dead letters whole, one JSON document a line."""
+    count = 0
+    with _desk(broker_url, state_url) as desk:
+        for letter in _matching(desk.store, job_ids, **filters):
+            output.write(json.dumps(_letter_data(letter, whole=True), ensure_ascii=False) + "\n")
+            count += 1
+    say(f"{count} exported")
+    if not count:
+        raise Stop(Exit.NOTHING, "no dead letter matches")
+
+
+@dead.command()
+@click.argument("job_ids", nargs=-1, metavar="[JOB…]")
+@click.option("--all", "everything", is_flag=True, help="All that the filters leave; needed when no JOB is named.")
+@click.option(
+    "--expires",
+    "expires_s",
+    type=click.FloatRange(min=1),
+    default=86_400.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Not worth sending later than this.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be replayed and how long it would take.")
+@_filters
+def replay(
+    job_ids: Sequence[str], everything: bool, expires_s: float, dry_run: bool,
+    broker_url: str | None, state_url: str | None, as_json: bool, **filters: Any,
+) -> None:  # fmt: skip
+    """Put dead jobs back at their old places; they go at their lanes' pace, under their old ids.
+
+    May be interrupted: what was not replayed is still dead, and the same command goes on with it.
+    """
+    with _desk(broker_url, state_url) as desk:
+        letters = _chosen(desk.store, job_ids, everything, filters)
+        # In a lane what was submitted first goes first, however late it died.
+        letters.sort(key=lambda letter: (letter.place, letter.destination))
+        estimate = _estimate(desk.store, letters)
+        if dry_run:
+            _tell_plan("replayed", letters, estimate, as_json)
+            return
+        say(f"{len(letters)} to replay{estimate}")
+        ends: dict[str, str] = {}
+        with _progress(letters, "Replaying", quiet=as_json) as rows:
+            for letter in rows:
+                ends[letter.job_id], calls = desk.store.replay(letter.job_id, expires_s=expires_s, by=_who())
+                desk.publish(calls)
+    _tell_ends(ends, "waiting", "replayed", as_json)
+    _missing(job_ids, letters)
+
+
+@dead.command()
+@click.argument("job_ids", nargs=-1, metavar="[JOB…]")
+@click.option("--all", "everything", is_flag=True, help="All that the filters leave; needed when no JOB is named.")
+@click.option("--dry-run", is_flag=True, help="Show what would be dropped.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@_filters
+def drop(
+    job_ids: Sequence[str], everything: bool, dry_run: bool, yes: bool,
+    broker_url: str | None, state_url: str | None, as_json: bool, **filters: Any,
+) -> None:  # fmt: skip
+    """Forget dead jobs for good; ``dead export`` keeps a copy."""
+    with _desk(broker_url, state_url) as desk:
+        letters = _chosen(desk.store, job_ids, everything, filters)
+        if dry_run:
+            _tell_plan("dropped", letters, "", as_json)
+            return
+        if not yes:
+            click.confirm(f"Drop {len(letters)} dead jobs for good?", abort=True, err=True)
+        with _progress(letters, "Dropping", quiet=as_json) as rows:
+            ends = {letter.job_id: desk.store.drop(letter.job_id) for letter in rows}
+    _tell_ends(ends, "dropped", "dropped", as_json)
+    _missing(job_ids, letters)
+
+
+def _chosen(store: Store, job_ids: Sequence[str], everything: bool, filters: dict[str, Any]) -> list[DeadLetter]:
+    if not job_ids and not everything:
+        raise Stop(
+            Exit.USAGE,
+            "name jobs, or say --all (with --destination, --reason, --older, --newer); --dry-run shows which",
+        )
+    letters = list(_matching(store, job_ids, **filters))
+    if not letters:
+        raise Stop(Exit.NOTHING, "no dead letter matches")
+    return letters
+
+
+def _estimate(store: Store, letters: Sequence[DeadLetter]) -> str:
+    """How long the lanes need for these jobs, in words; empty when no lane can tell."""
+    _, views = store.overview()
+    rates = {
+        view.destination: sum(one.limit * 1000 / one.window_ms for one in view.senders)
+        for view in views
+        if view.senders
+    }
+    each = Counter(letter.destination for letter in letters)
+    slowest = max((count / rates[name] for name, count in each.items() if name in rates), default=None)
+    return "" if slowest is None else f", about {span(slowest)} at the lanes' pace"
+
+
+@contextlib.contextmanager
+def _progress(letters: Sequence[DeadLetter], label: str, *, quiet: bool) -> Iterator[Iterable[DeadLetter]]:
+    if quiet or len(letters) < 100:
+        yield letters
+        return
+    with click.progressbar(letters, label=label, show_pos=True, file=sys.stderr) as bar:
+        yield bar
+
+
+def _tell_plan(verb: str, letters: Sequence[DeadLetter], estimate: str, as_json: bool) -> None:
+    if as_json:
+        show([_letter_data(letter) for letter in letters])
+        return
+    for destination, count in sorted(Counter(letter.destination for letter in letters).items()):
+        show(f"{destination}  {count} would be {verb}")
+    say(f"{len(letters)} would be {verb}{estimate}; nothing was changed")
+
+
+def _tell_ends(ends: dict[str, str], good: str, verb: str, as_json: bool) -> None:
+    if as_json:
+        show([{"job_id": job_id, "state": end} for job_id, end in ends.items()])
+    elif len(ends) <= 20:
+        for job_id, end in ends.items():
+            show(f"{job_id}  {verb if end == good else f'not {verb}: {end}'}")
+    done = sum(end == good for end in ends.values())
+    say(f"{done} {verb}")
+    if done < len(ends):
+        raise Stop(Exit.SOME_FAILED, f"{len(ends) - done} were not {verb}: they are not dead any more")
+
+
+def _missing(job_ids: Sequence[str], letters: Sequence[DeadLetter]) -> None:
+    missing = sorted({*job_ids} - {letter.job_id for letter in letters})
+    if missing:
+        raise Stop(Exit.SOME_FAILED if letters else Exit.NOTHING, f"not among the dead: {', '.join(missing)}")
+
+
+def _letter_data(letter: DeadLetter, *, whole: bool = False) -> dict[str, Any]:
+    data = {
+        "job_id": letter.job_id,
+        "kind": letter.kind,
+        "destination": letter.destination,
+        "reason": letter.reason,
+        "cause": letter.cause,
+        "attempts": letter.attempts,
+        "replays": letter.replays,
+        "submitted_at": datetime.fromtimestamp(letter.submitted_ms / 1000, UTC).isoformat(),
+        "died_at": datetime.fromtimestamp(letter.died_ms / 1000, UTC).isoformat(),
+    }
+    return data | ({"job": json.loads(letter.body) if letter.body else None} if whole else {})
+
+
+def _letter_text(letter: DeadLetter) -> str:
+    data = _letter_data(letter, whole=True)
+    job = data.pop("job")
+    width = max(map(len, data))
+    lines = [f"{name:<{width}}  {value}" for name, value in data.items()]
+    return "\n".join([*lines, "job", json.dumps(job, ensure_ascii=False, indent=2), ""])
+
+
+def _console() -> Console:
+    """As wide as the terminal; in a pipe nothing is folded to fit a screen that is not there."""
+    return Console(width=None if sys.stdout.isatty() else 200)
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "somebody"
