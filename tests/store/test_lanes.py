@@ -460,10 +460,14 @@ def test_steps_take_a_permit_each_and_stay_first_in_their_lane(ops: State) -> No
     for step in range(3):
         started = ops.start(calls[0])
         steps.append((calls[0].job_id, started.step))
-        settled = ops.settle(calls[0], Ended(outcome=Delivered(), steps=3), step=step)
+        receipt = {"request_id": f"r{step}"}
+        settled = ops.settle(calls[0], Ended(outcome=Delivered(receipt=receipt), steps=3), step=step)
         calls = settled.calls
 
     assert steps == [(first_id, 0), (first_id, 1), (first_id, 2)]
+    status = ops.lanes.status(first_id)
+    assert status is not None
+    assert status.receipt == {"1.request_id": "r0", "2.request_id": "r1", "3.request_id": "r2"}
     assert ops.state_of(first_id) == "delivered"
     assert calls == ()  # three permits are spent
     assert ops.redis.zcard(ops.key("sender:robot.ops:10000")) == 3

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from celery import bootsteps
+from celery.worker import state as worker_state
 
 from dingqueue.lanes import Call
 from dingqueue_worker.pace import Pace
 from dingqueue_worker.settings import Fleet
-from dingqueue_worker.store import Event, Store, StoreUnavailable
+from dingqueue_worker.store import Event, Store, StoreUnavailable, UnfitServer
 from dingqueue_worker.telemetry import event
 
 #: Longest sleep while something is pending, and while nothing is.
@@ -49,10 +52,17 @@ class Pacer:
         self._unpublished: list[Call] = []
         self._memory = ""
         self._pace_at_s = 0.0
+        self._fit = False
         self._thread = threading.Thread(target=self._run, name="dingqueue-pacer", daemon=True)
 
     def start(self) -> None:
-        """Begin pacing."""
+        """Begin pacing.
+
+        Raises:
+            UnfitServer: Redis would lose jobs. While it is away nobody knows; then the pacer ends the worker later.
+        """
+        with contextlib.suppress(StoreUnavailable):
+            self._require_fit_server()
         self._thread.start()
 
     def stop(self) -> None:
@@ -86,6 +96,10 @@ class Pacer:
         while not self._stopping.is_set():
             try:
                 wait_s = self._round()
+            except UnfitServer as error:
+                event("the worker stops", level=logging.CRITICAL, why=str(error))
+                worker_state.should_stop = os.EX_CONFIG  # type: ignore[assignment]  # an exit code, as Celery reads it
+                return
             except StoreUnavailable as error:
                 event("state not reached", level=logging.WARNING, error=str(error))
                 wait_s = _AGAIN_S
@@ -99,6 +113,8 @@ class Pacer:
 
     def _round(self) -> float:
         """One look; returns seconds until the next."""
+        if not self._fit:
+            self._require_fit_server()
         with self._wake:
             kept, self._unpublished = self._unpublished, []
         if kept and not self._try(kept):
@@ -120,6 +136,17 @@ class Pacer:
         if released.next_look_ms is None:
             return _IDLE_S
         return min(released.next_look_ms / 1000, _BUSY_S)
+
+    def _require_fit_server(self) -> None:
+        facts = self._store.require_fit_server()
+        self._fit = True
+        if not facts.append_only:
+            event(
+                "jobs are kept in memory only",
+                level=logging.WARNING,
+                server=f"{facts.name} {facts.version}",
+                why="its append-only file is off: a restart of the server loses what waits (set appendonly yes)",
+            )
 
     def _tell_pace(self) -> None:
         self._memory, rested = self._store.publish_pace(self._pace, known_memory=self._memory)
@@ -154,7 +181,10 @@ class PacerStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         """Begin pacing once the pool is up."""
         self.pacer = self.build()
-        self.pacer.start()
+        try:
+            self.pacer.start()
+        except UnfitServer as error:
+            raise SystemExit(f"dingqueue does not start: {error}") from None
 
     def stop(self, parent: Any) -> None:
         """Stop before the pool does: nothing is called that nobody would carry out."""

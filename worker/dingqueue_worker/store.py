@@ -34,6 +34,32 @@ class StoreUnavailable(Exception):
     """Redis did not answer, or refused: nothing is known to have changed."""
 
 
+class UnfitServer(Exception):
+    """This Redis would lose jobs or cannot run the scripts; the text says what to change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What matters about the server: ``name`` is Redis or Valkey, ``policy`` its ``maxmemory-policy``."""
+
+    name: str
+    version: str
+    policy: str
+    append_only: bool
+
+    def problem(self) -> str:
+        """Why no job may be entrusted to it; empty when it is fit."""
+        oldest = (7, 2) if self.name == "Valkey" else (6, 2)
+        if tuple(int(part) for part in self.version.split(".")[:2]) < oldest:
+            return f"{self.name} {self.version} is too old: {self.name} {oldest[0]}.{oldest[1]} or newer is needed"
+        if self.policy != "noeviction":
+            return (
+                f"{self.name} may evict jobs (maxmemory-policy {self.policy}): "
+                "set maxmemory-policy noeviction, or give dingqueue a server of its own"
+            )
+        return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something a person should hear once: ``dead`` (a job) or ``broken`` (a sender), and why."""
@@ -375,6 +401,28 @@ class Store:
                 pipe.hget(f"{self._base}job:{job_id}", "submitted_ms")
             times = _ask(pipe.execute)
         return {job_id: int(ms) for job_id, ms in zip(job_ids, times, strict=True) if ms}
+
+    def server_facts(self) -> ServerFacts:
+        """What the server says about itself (``INFO``, which managed servers allow too)."""
+        facts: Mapping[str, Any] = _ask(lambda: [self._client.info()])[0]
+        return ServerFacts(
+            name="Valkey" if "valkey_version" in facts else "Redis",
+            version=str(facts.get("valkey_version") or facts["redis_version"]),
+            policy=str(facts.get("maxmemory_policy", "noeviction")),
+            append_only=bool(facts.get("aof_enabled")),
+        )
+
+    def require_fit_server(self) -> ServerFacts:
+        """The server's facts.
+
+        Raises:
+            UnfitServer: It would lose jobs, or cannot run the scripts.
+            StoreUnavailable: It did not answer.
+        """
+        facts = self.server_facts()
+        if problem := facts.problem():
+            raise UnfitServer(problem)
+        return facts
 
     def prune(self, *, keep_dead_ms: int) -> int:
         """Forget the index entries of dead letters older than their records; returns how many."""

@@ -74,8 +74,14 @@ if closing ~= '' then
 end
 
 if good then
+  local receipt = ARGV[13]
+  if steps > 1 then                               -- each step's own acknowledgement is kept: "2.request_id"
+    local all = cjson.decode(redis.call('HGET', job, 'receipt') or '{}')
+    for name, value in pairs(cjson.decode(receipt)) do all[int(step + 1) .. '.' .. name] = value end
+    receipt = cjson.encode(all)
+  end
   redis.call('HINCRBY', job, 'attempts', 1)
-  redis.call('HSET', job, 'last', verdict, 'fails', 0, 'why', '', 'cause', '', 'receipt', ARGV[13], 'notes', ARGV[14])
+  redis.call('HSET', job, 'last', verdict, 'fails', 0, 'why', '', 'cause', '', 'receipt', receipt, 'notes', ARGV[14])
   if step + 1 < steps then
     redis.call('HSET', job, 'step', int(step + 1), 'steps', int(steps))
     wait_in_lane(id, destination, FRONT)
