@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -14,13 +13,13 @@ from celery import Celery
 from dingqueue import broker
 from dingqueue.lanes import Call
 from dingqueue_worker import schedule, tasks
+from dingqueue_worker.alarms import Alarms
 from dingqueue_worker.delivery import Delivery
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.pace import pace_of
 from dingqueue_worker.pacer import Pacer, step
 from dingqueue_worker.settings import Settings
-from dingqueue_worker.store import Event, Store
-from dingqueue_worker.telemetry import event
+from dingqueue_worker.store import Store
 
 T = TypeVar("T")
 
@@ -36,8 +35,13 @@ def create_app(settings: Settings) -> Celery:
     store = per_process(
         lambda: Store(settings.state_url, prefix=settings.prefix, patience_s=tasks.lease_s(settings.fleet))
     )
+    alarms = per_process(
+        lambda: Alarms(store=store(), fleet=settings.fleet, dispatch=lambda calls: pacer().dispatch(calls))
+    )
     pacer = per_process(
-        lambda: Pacer(store=store(), pace=pace_of(settings), fleet=settings.fleet, publish=_publisher(app), tell=tell)
+        lambda: Pacer(
+            store=store(), pace=pace_of(settings), fleet=settings.fleet, publish=_publisher(app), tell=alarms()
+        )
     )
 
     def build_desk() -> tasks.Desk:
@@ -55,19 +59,13 @@ def create_app(settings: Settings) -> Celery:
             attempt=Delivery(settings, api=api, clock_ms=_clock_ms).attempt,
             fleet=fleet,
             dispatch=pacer().dispatch,
-            tell=tell,
+            tell=alarms(),
         )
 
     tasks.register(app, per_process(build_desk))
     schedule.register(app, store, settings.fleet)
     app.steps["worker"].add(step(pacer))
     return app
-
-
-def tell(happened: Event) -> None:
-    """Say once, loudly, what a person should hear: a job that died, a sender that is broken."""
-    message = {"dead": "job is dead", "broken": "sender is broken"}.get(happened.name, happened.name)
-    event(message, level=logging.ERROR, subject=happened.subject, why=happened.why)
 
 
 def per_process(build: Callable[[], T]) -> Callable[[], T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, assert_never, cast
+from typing import Any, TypeAlias, TypeVar, assert_never, cast
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -13,7 +13,7 @@ from redis.retry import Retry as RedisRetry
 
 from dingqueue.contract import Job, from_wire
 from dingqueue.errors import DingqueueError
-from dingqueue.lanes import Call, Lanes, calls_from
+from dingqueue.lanes import Call, Lanes, Submitted, calls_from
 from dingqueue.routes import key_base
 from dingqueue.scripts import Argument, ClockMs, Reply, Script, prelude, source
 from dingqueue_worker.outcome import EVERY_SENDER, Accepted, Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
@@ -165,6 +165,7 @@ class LaneView:
 
 
 Start: TypeAlias = Started | Stale
+T = TypeVar("T")
 
 
 class Store:
@@ -194,6 +195,14 @@ class Store:
         self._start, self._release, self._pace = script("start.lua"), script("release.lua"), script("pace.lua")
         self._settle = script("settle.lua", self._patient)
         self._replay, self._drop, self._hold = script("replay.lua"), script("drop.lua"), script("hold.lua")
+
+    def submit(self, job: Job) -> Submitted:
+        """Store a job of the fleet's own, like an application's.
+
+        Raises:
+            StoreUnavailable: Redis did not answer; whether it was stored is unknown, and the same job again is safe.
+        """
+        return _ask(lambda: self.lanes.submit(job))
 
     def start(self, job_id: str, grant: int, *, lease_ms: int) -> Start:
         """Is this grant still good? Stamps the permit and the lease anew.
@@ -274,7 +283,7 @@ class Store:
         low = "-inf" if since_ms is None else since_ms
         high = "+inf" if until_ms is None else until_ms
         # The ids are taken at once: who replays while reading must not shift the pages.
-        rows = _ask(lambda: self._client.zrange(f"{self._base}dead", low, high, byscore=True, withscores=True))
+        rows: Any = _ask(lambda: self._client.zrange(f"{self._base}dead", low, high, byscore=True, withscores=True))
         for start in range(0, len(rows), _PAGE):
             yield from self._letters(rows[start : start + _PAGE])
 
@@ -433,7 +442,7 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """The counters that the scripts write."""
-        flat = _ask(lambda: [self._client.hgetall(f"{self._base}counts")])[0]
+        flat: Any = _ask(lambda: self._client.hgetall(f"{self._base}counts"))
         return {field: int(value) for field, value in flat.items()}
 
     def close(self) -> None:
@@ -457,7 +466,7 @@ def connect(url: str, *, retry: RedisRetry | None = None) -> redis.Redis:
     return client
 
 
-def _ask(question: Callable[[], Reply]) -> Reply:
+def _ask(question: Callable[[], T]) -> T:
     try:
         return question()
     except redis.RedisError as error:
