@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from dingqueue.contract import SendJob, Text
@@ -122,9 +120,9 @@ def test_redis_away_is_no_reason_to_stumble(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.fixture
-def hooked(ops: State) -> Iterator[Alarms]:
+def hooked(ops: State) -> Alarms:
     heard.clear()
-    yield Alarms(store=ops.store, fleet=Fleet(on_dead_hook=f"{__name__}:hear"), dispatch=lambda _: None)
+    return Alarms(store=ops.store, fleet=Fleet(on_dead_hook=f"{__name__}:hear"), dispatch=lambda _: None)
 
 
 def test_a_hook_hears_what_died_and_why(ops: State, hooked: Alarms) -> None:
