@@ -4,13 +4,15 @@
 -- All keys start with <base>, which holds the fleet's hash tag: one slot, whatever a script finds out to touch.
 --
 --   pace                 hash   destination -> {"senders": [..], "in_flight": n, "expires_ms": n, "max_waiting": n,
---                               "call_lease_ms": n, "keep_ms": n, "keep_dead_ms": n}
+--                               "call_lease_ms": n, "keep_ms": n, "keep_dead_ms": n, "digest_ms": n|null}
 --   senders              hash   sender -> {"windows": [[limit, ms], ..], "month": n|null, "reserve": n, "cooldown_ms": n,
 --                               "shared": bool, "mark": config fingerprint}
 --   job:<id>             hash   the job's record (fields below)
 --   body:<id>            string the job on the wire; apart, so that the small record stays packed
 --   lane:<destination>   zset   waiting job -> urgent first, then submission number
 --   hold:<destination>   hash   {until, why}: the lane rests by itself (paused; a job of several steps waits to go on)
+--   rest:<destination>   string until when a digest lane collects what comes, ms
+--   single:<destination> string its first job goes alone: nothing that waits there can be folded
 --   busy:<destination>   zset   job that is out -> end of its lease, ms
 --   leases               zset   job that is out -> end of its lease, ms
 --   later                zset   job -> not before, ms
@@ -32,6 +34,7 @@ local FRONT = -1                    -- score of a job in mid-steps: before all o
 local DAY_MS = 86400000
 local MOST_CALLS = 16               -- calls in one go; the rest is due at once
 local CALL_LEASE_CAP_MS = 300000
+local FOLD_LEASE_MS = 5000
 
 local function clock()
   if ARGV[2] ~= '' then return tonumber(ARGV[2]) end
@@ -45,6 +48,7 @@ local function clock()
 end
 
 local now = clock()
+local folds = false                 -- may this script ask for digests? Only where somebody hears its events
 local calls = {}                    -- flat: id, kind, destination, grant
 local events = {}                   -- flat: what a person may want to hear once: name, subject, why
 local touched = {}                  -- shared senders whose turns must be looked at before the script ends
@@ -265,6 +269,8 @@ local function give(id, destination, kind, sender)
   redis.call('ZADD', base .. 'busy:' .. destination, ends, id)
   redis.call('ZADD', base .. 'leases', ends, id)
   redis.call('HSET', job, 'state', 'called', 'sender', sender)
+  local rest = lane_pace(destination).digest_ms
+  if rest then redis.call('SET', base .. 'rest:' .. destination, int(now + rest), 'PX', int(rest)) end
   take_permit(sender, id .. '/' .. grant, now + lease)
   local closed = base .. 'sender:' .. sender .. ':closed'
   if redis.call('EXISTS', closed) == 1 then
@@ -274,6 +280,22 @@ local function give(id, destination, kind, sender)
   calls[#calls + 1] = kind
   calls[#calls + 1] = destination
   calls[#calls + 1] = int(grant)
+end
+
+-- A digest lane rests after each message; what came in a rest is folded into one before the next.
+-- nil when the lane's first job may go as it is, else when to look again.
+local function collects_until(destination, lane, id)
+  local rests = tonumber(redis.call('GET', base .. 'rest:' .. destination) or 0)
+  if rests > now then return rests end
+  if redis.call('ZCARD', lane) < 2 or redis.call('HGET', base .. 'job:' .. id, 'merges') then return nil end
+  if redis.call('DEL', base .. 'single:' .. destination) == 1 then return nil end
+  if not folds then return now end
+  events[#events + 1] = 'digest'
+  events[#events + 1] = destination
+  events[#events + 1] = ''
+  -- Whoever hears it folds within this time; if they are gone, the next one is asked.
+  redis.call('SET', base .. 'rest:' .. destination, int(now + FOLD_LEASE_MS), 'PX', FOLD_LEASE_MS)
+  return now + FOLD_LEASE_MS
 end
 
 -- Calls what the lane may send now and notes when somebody must look again.
@@ -317,6 +339,13 @@ local function look(destination, most)
       if not sender then
         join_turns(destination, pace, urgent)
         return wait(at)
+      end
+      if pace.digest_ms and not urgent and tonumber(record[4] or 0) == 0 then
+        local collects = collects_until(destination, lane, id)
+        if collects then
+          leave_turns(destination, pace)
+          return wait(collects)
+        end
       end
       leave_turns(destination, pace)
       give(id, destination, record[1], sender)

@@ -34,9 +34,14 @@ class Clock:
 
 
 def lane(
-    *senders: str, in_flight: int = 1, max_waiting: int = 1_000_000, expires_ms: int = 86_400_000
+    *senders: str,
+    in_flight: int = 1,
+    max_waiting: int = 1_000_000,
+    expires_ms: int = 86_400_000,
+    digest_ms: int | None = None,
 ) -> dict[str, Any]:
     return {
+        **({"digest_ms": digest_ms} if digest_ms else {}),
         "senders": list(senders),
         "in_flight": in_flight,
         "expires_ms": expires_ms,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar, assert_never, cast
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry as RedisRetry
 
-from dingqueue.contract import Job, from_wire
+from dingqueue.contract import Job, SendJob, from_wire, to_wire
 from dingqueue.errors import DingqueueError
 from dingqueue.lanes import Call, Lanes, Submitted, calls_from
 from dingqueue.routes import key_base
@@ -195,6 +197,7 @@ class Store:
         self._start, self._release, self._pace = script("start.lua"), script("release.lua"), script("pace.lua")
         self._settle = script("settle.lua", self._patient)
         self._replay, self._drop, self._hold = script("replay.lua"), script("drop.lua"), script("hold.lua")
+        self._fold = script("fold.lua")
 
     def submit(self, job: Job) -> Submitted:
         """Store a job of the fleet's own, like an application's.
@@ -329,6 +332,39 @@ class Store:
     def hold(self, destination: str, *, for_s: float, why: str) -> tuple[str, tuple[Call, ...]]:
         """Pause a lane (or, with 0, let it go on): ``paused``, ``resumed`` or ``unknown destination``, and the calls."""
         reply = _ask(lambda: self._hold(destination, round(for_s * 1000), why))
+        return reply[0], calls_from(reply[1])
+
+    def foldable(self, destination: str, *, most: int) -> list[tuple[SendJob, datetime]]:
+        """The messages that wait in a lane and may become one, in order, each with the instant it was submitted.
+
+        Urgent ones, works, files, digests and what has begun are not among them.
+        """
+        ids: Any = _ask(lambda: self._client.zrange(f"{self._base}lane:{destination}", 0, most - 1))
+        with self._client.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hmget(f"{self._base}job:{job_id}", "kind", "urgent", "step", "merges", "submitted_ms")
+                pipe.get(f"{self._base}body:{job_id}")
+            flat = _ask(pipe.execute)
+        found = []
+        for (kind, urgent, step, merges, submitted_ms), body in zip(flat[::2], flat[1::2], strict=True):
+            if kind != "send" or urgent == "1" or int(step or 0) or merges or not body:
+                continue
+            # A version that this worker cannot read is left to one that can.
+            with contextlib.suppress(DingqueueError, ValueError):
+                job = from_wire(body)
+                if isinstance(job, SendJob):
+                    found.append((job, datetime.fromtimestamp(int(submitted_ms) / 1000, UTC)))
+        return found
+
+    def fold(
+        self, destination: str, digest: SendJob | None, members: Sequence[str], *, expires_s: float
+    ) -> tuple[str, tuple[Call, ...]]:
+        """Put a digest in the place of the jobs it tells of: ``folded``, or ``changed`` (nothing happened), and calls.
+
+        Without a digest the lane's first job goes as it is: ``single``.
+        """
+        row = (digest.job_id, to_wire(digest)) if digest else ("", "")
+        reply = _ask(lambda: self._fold(destination, *row, round(expires_s * 1000), *(members if digest else ())))
         return reply[0], calls_from(reply[1])
 
     def overview(self) -> tuple[int, list[LaneView]]:

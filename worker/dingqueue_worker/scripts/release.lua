@@ -5,6 +5,7 @@
 
 local most, max_deliveries, max_attempts = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local due = base .. 'due'
+folds = true
 
 local function ended(name)
   return redis.call('ZRANGEBYSCORE', base .. name, '-inf', int(now), 'LIMIT', 0, most)
