@@ -6,10 +6,11 @@ Version 1 of the wire format is what ``to_wire`` writes; golden payloads under `
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeAlias, assert_never
+from typing import Any, Literal, TypeAlias, TypeVar, assert_never
 
 from dingqueue.errors import UnknownContract
 
@@ -19,8 +20,16 @@ Kind: TypeAlias = Literal["send", "assign", "share"]
 KINDS: tuple[Kind, ...] = ("send", "assign", "share")
 #: What to do with content over a route's limit.
 TooLong: TypeAlias = Literal["split", "shorten", "refuse"]
+#: What to do with a table in markdown, which phones show as pipes.
+Tables: TypeAlias = Literal["lines", "keep"]
 #: What to do when an attempt's end was not seen.
 OnUnknown: TypeAlias = Literal["resend", "hold"]
+
+TOO_LONG: tuple[TooLong, ...] = ("split", "shorten", "refuse")
+TABLES: tuple[Tables, ...] = ("lines", "keep")
+ON_UNKNOWN: tuple[OnUnknown, ...] = ("resend", "hold")
+
+_OptionT = TypeVar("_OptionT", bound=str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +126,7 @@ class Terms:
         urgent: Goes before all that is not.
         at: Not before this instant (aware); None is now.
         expires_s: Not worth sending this many seconds after ``at`` (or after it was enqueued); None is the destination's own.
-        on_unknown: ``resend`` or ``hold`` when nobody saw how an attempt ended; None is ``resend``.
+        on_unknown: ``resend`` or ``hold`` when nobody saw how an attempt ended.
     """
 
     urgent: bool = False
@@ -128,13 +137,17 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendJob:
-    """A message to a destination."""
+    """A message to a destination.
+
+    ``tables`` is for markdown and cards: ``lines`` turns each row into lines of "name: value", ``keep`` sends it as it is.
+    """
 
     job_id: str
     destination: str
     content: Content
     mention: Mention = NOBODY
     too_long: TooLong = "split"
+    tables: Tables = "lines"
     terms: Terms = field(default_factory=Terms)
 
     @property
@@ -199,11 +212,14 @@ def from_wire(wire: str) -> Job:
     try:
         data = json.loads(wire)
         version = data["v"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UnknownContract("not a dingqueue job") from error
-    if version != CONTRACT_VERSION:
+    if type(version) is not int or version < 1:
+        raise UnknownContract("not a dingqueue job")
+    if version > CONTRACT_VERSION:
         raise UnknownContract(
-            f"job contract {version!r}, this side reads {CONTRACT_VERSION}: deploy workers before producers"
+            f"job contract {version}, and this side reads {CONTRACT_VERSION}: upgrade dingqueue here, "
+            "and next time deploy workers before producers"
         )
     try:
         return _job_from_wire(data)
@@ -219,6 +235,7 @@ def _body(job: Job) -> dict[str, Any]:
                 "content": _content_to_wire(job.content),
                 "mention": _mention_to_wire(job.mention),
                 "too_long": job.too_long,
+                "tables": job.tables,
             }
         case AssignJob():
             return {
@@ -235,35 +252,36 @@ def _body(job: Job) -> dict[str, Any]:
 
 
 def _job_from_wire(data: Mapping[str, Any]) -> Job:
-    terms = _terms_from_wire(data["terms"])
+    job_id, destination, terms = _text(data, "id"), _text(data, "to"), _terms_from_wire(data["terms"])
     match data["kind"]:
         case "send":
             return SendJob(
-                job_id=data["id"],
-                destination=data["to"],
+                job_id=job_id,
+                destination=destination,
                 content=_content_from_wire(data["content"]),
                 mention=_mention_from_wire(data["mention"]),
-                too_long=data["too_long"],
+                too_long=_option(data, "too_long", TOO_LONG),
+                tables=_option(data, "tables", TABLES),
                 terms=terms,
             )
         case "assign":
             return AssignJob(
-                job_id=data["id"],
-                destination=data["to"],
-                subject=data["subject"],
+                job_id=job_id,
+                destination=destination,
+                subject=_text(data, "subject"),
                 to=_mention_from_wire(data["people"]),
-                due=datetime.fromisoformat(data["due"]) if data["due"] else None,
-                url=data["url"],
-                description=data["description"],
+                due=_instant(data, "due"),
+                url=_text(data, "url"),
+                description=_text(data, "description"),
                 terms=terms,
             )
         case "share":
             return ShareJob(
-                job_id=data["id"],
-                destination=data["to"],
-                url=data["url"],
-                name=data["name"],
-                note=data["note"],
+                job_id=job_id,
+                destination=destination,
+                url=_text(data, "url"),
+                name=_text(data, "name"),
+                note=_text(data, "note"),
                 terms=terms,
             )
         case _:
@@ -304,19 +322,28 @@ def _content_to_wire(content: Content) -> dict[str, Any]:
 def _content_from_wire(data: Mapping[str, Any]) -> Content:
     match data["form"]:
         case "text":
-            return Text(text=data["text"])
+            return Text(text=_text(data, "text"))
         case "markdown":
-            return Markdown(text=data["text"], title=data["title"])
+            return Markdown(text=_text(data, "text"), title=_text(data, "title"))
         case "link":
-            return Link(title=data["title"], text=data["text"], url=data["url"], picture_url=data["picture_url"])
+            return Link(
+                title=_text(data, "title"),
+                text=_text(data, "text"),
+                url=_text(data, "url"),
+                picture_url=_text(data, "picture_url"),
+            )
         case "card":
-            buttons = tuple(Button(title=button["title"], url=button["url"]) for button in data["buttons"])
-            return Card(title=data["title"], text=data["text"], buttons=buttons, horizontal=data["horizontal"])
+            return Card(
+                title=_text(data, "title"),
+                text=_text(data, "text"),
+                buttons=tuple(Button(title=_text(one, "title"), url=_text(one, "url")) for one in data["buttons"]),
+                horizontal=_flag(data, "horizontal"),
+            )
         case "feed":
             return Feed(
                 items=tuple(
-                    FeedItem(title=item["title"], url=item["url"], picture_url=item["picture_url"])
-                    for item in data["items"]
+                    FeedItem(title=_text(one, "title"), url=_text(one, "url"), picture_url=_text(one, "picture_url"))
+                    for one in data["items"]
                 )
             )
         case _:
@@ -334,10 +361,10 @@ def _mention_to_wire(mention: Mention) -> dict[str, Any]:
 
 def _mention_from_wire(data: Mapping[str, Any]) -> Mention:
     return Mention(
-        names=tuple(data["names"]),
-        mobiles=tuple(data["mobiles"]),
-        user_ids=tuple(data["user_ids"]),
-        everyone=data["everyone"],
+        names=_texts(data, "names"),
+        mobiles=_texts(data, "mobiles"),
+        user_ids=_texts(data, "user_ids"),
+        everyone=_flag(data, "everyone"),
     )
 
 
@@ -352,8 +379,59 @@ def _terms_to_wire(terms: Terms) -> dict[str, Any]:
 
 def _terms_from_wire(data: Mapping[str, Any]) -> Terms:
     return Terms(
-        urgent=data["urgent"],
-        at=datetime.fromisoformat(data["at"]) if data["at"] else None,
-        expires_s=data["expires_s"],
-        on_unknown=data["on_unknown"],
+        urgent=_flag(data, "urgent"),
+        at=_instant(data, "at"),
+        expires_s=_seconds(data, "expires_s"),
+        on_unknown=_option(data, "on_unknown", ON_UNKNOWN),
     )
+
+
+def _text(data: Mapping[str, Any], name: str) -> str:
+    return _checked_text(data[name])
+
+
+def _checked_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    # Half of a surrogate pair can be escaped in JSON, and would fail only when the message is sent.
+    value.encode()
+    return value
+
+
+def _texts(data: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    values = data[name]
+    if not isinstance(values, list):
+        raise TypeError
+    return tuple(_checked_text(value) for value in values)
+
+
+def _flag(data: Mapping[str, Any], name: str) -> bool:
+    value = data[name]
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _seconds(data: Mapping[str, Any], name: str) -> float | None:
+    value = data[name]
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
+
+
+def _instant(data: Mapping[str, Any], name: str) -> datetime | None:
+    value = data[name]
+    if value is None:
+        return None
+    instant = datetime.fromisoformat(value)
+    if instant.utcoffset() is None:
+        raise ValueError
+    return instant
+
+
+def _option(data: Mapping[str, Any], name: str, options: tuple[_OptionT, ...]) -> _OptionT:
+    return options[options.index(data[name])]

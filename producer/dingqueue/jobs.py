@@ -17,24 +17,29 @@ from urllib.parse import unquote, urlsplit
 
 from dingqueue.contract import (
     NOBODY,
+    ON_UNKNOWN,
+    TABLES,
+    TOO_LONG,
     AssignJob,
     Button,
     Card,
     Content,
     Feed,
     FeedItem,
+    Job,
     Link,
     Markdown,
     Mention,
     OnUnknown,
     SendJob,
     ShareJob,
+    Tables,
     Terms,
     Text,
     TooLong,
 )
 from dingqueue.errors import InvalidJob
-from dingqueue.messages import documented_mobile, looks_like_mobile, render_webhook
+from dingqueue.messages import check_webhook, documented_mobile, looks_like_mobile
 
 #: In ``mention``: ring the whole group.
 EVERYONE = "everyone"
@@ -44,19 +49,24 @@ MAX_KEY_CHARS = 512
 
 #: Content as the contract's object, or a mapping with the same fields.
 Fields: TypeAlias = Mapping[str, Any]
-#: One person or several: a mobile, ``user:ID``, or a name of the fleet's ``[people]``.
-People: TypeAlias = str | Iterable[str] | None
+#: One person or several: a mobile, ``user:ID``, or a name of the fleet's ``[people]``; or all of them in one object.
+People: TypeAlias = str | Iterable[str] | Mention | None
 
 _JobT = TypeVar("_JobT", SendJob, AssignJob, ShareJob)
 _OptionT = TypeVar("_OptionT", bound=str)
 _PartT = TypeVar("_PartT", bound=Text | Markdown | Link | Card | Feed | Button | FeedItem)
 
 _NAME = re.compile(r"[\w.-]{1,64}")
+#: DingTalk is given it as ``msgUuid``; what that may hold is not documented, so no more than a UUID needs.
+_JOB_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 _USER_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.@-]{0,63}")
 #: What media upload gives; DingTalk takes it where it takes a picture's address.
 _MEDIA_ID = re.compile(r"@[0-9A-Za-z_-]{4,256}")
-_TOO_LONG: tuple[TooLong, ...] = ("split", "shorten", "refuse")
-_ON_UNKNOWN: tuple[OnUnknown, ...] = ("resend", "hold")
+#: DingTalk's limit for the subject of a todo.
+#: https://open.dingtalk.com/document/development/add-dingtalk-to-do-task
+MAX_SUBJECT_BYTES = 1_024
+#: Longer addresses are refused by servers and browsers, and could not stay whole in a message that is cut.
+MAX_URL_CHARS = 4_096
 #: A thousand years: no wait that anybody means is longer, and Redis's clock in milliseconds still holds it.
 _LONGEST_WAIT_S = 1_000 * 365.25 * 86_400
 _WEB_SCHEMES = ("http", "https")
@@ -74,6 +84,7 @@ def send_job(
     feed: Feed | Fields | None = None,
     mention: People = (),
     too_long: TooLong = "split",
+    tables: Tables = "lines",
     urgent: bool = False,
     at: datetime | None = None,
     expires_s: float | None = None,
@@ -92,6 +103,8 @@ def send_job(
         feed: A feed card: ``items`` (each ``title``, ``url``, ``picture_url``).
         mention: Whom to ring: mobiles, ``"user:ID"``, names of the fleet's ``[people]``, or ``EVERYONE``.
         too_long: What to do with text over DingTalk's 20,000 bytes: ``split``, ``shorten`` or ``refuse``.
+        tables: In markdown and cards: ``lines`` turns a table, which phones show as pipes, into lines of
+            "name: value"; ``keep`` sends it as it is.
         urgent: Goes before all that is not.
         at: Not before this instant; aware.
         expires_s: Not worth sending so many seconds later; None is the destination's own.
@@ -102,7 +115,7 @@ def send_job(
         InvalidJob: The call cannot become a job; ``field`` names the argument.
     """
     content = _one_content({"text": text, "markdown": markdown, "link": link, "card": card, "feed": feed}, title)
-    if _option("too_long", too_long, _TOO_LONG) == "shorten" and not isinstance(content, Text | Markdown):
+    if _option("too_long", too_long, TOO_LONG) == "shorten" and not isinstance(content, Text | Markdown):
         raise InvalidJob("too_long", "only text and markdown can be shortened")
     job = SendJob(
         job_id=_job_id(destination, key),
@@ -110,9 +123,10 @@ def send_job(
         content=content,
         mention=mention_of(mention),
         too_long=too_long,
+        tables=_option("tables", tables, TABLES),
         terms=_terms(urgent=urgent, at=at, expires_s=expires_s, on_unknown=on_unknown),
     )
-    return _rendered_once(job)
+    return _sayable(job)
 
 
 def assign_job(
@@ -155,14 +169,14 @@ def assign_job(
     job = AssignJob(
         job_id=_job_id(destination, key),
         destination=destination,
-        subject=_text(subject, "subject"),
+        subject=_subject(subject),
         to=people,
         due=_instant(due, "due"),
         url=_url(url, "url", _LINK_SCHEMES) if url != "" else "",
         description=_text(description, "description", blank=True),
         terms=_terms(urgent=urgent, at=at, expires_s=expires_s, on_unknown=on_unknown),
     )
-    return _rendered_once(job)
+    return _sayable(job)
 
 
 def share_job(
@@ -206,7 +220,48 @@ def share_job(
         note=_text(note, "note", blank=True),
         terms=_terms(urgent=urgent, at=at, expires_s=expires_s, on_unknown=on_unknown),
     )
-    return _rendered_once(job)
+    return _sayable(job)
+
+
+def checked(job: object) -> Job:
+    """A job that was built by hand or before: the same job, once all of it is checked as the builders check it.
+
+    Raises:
+        InvalidJob: It is no job, or the builders would have refused it; ``field`` names their argument.
+    """
+    match job:
+        case SendJob():
+            same: Job = send_job(
+                job.destination,
+                job.content,
+                mention=job.mention,
+                too_long=job.too_long,
+                tables=job.tables,
+                **_terms_of(job.terms),
+            )
+        case AssignJob():
+            same = assign_job(
+                job.destination,
+                job.subject,
+                to=job.to,
+                due=job.due,
+                url=job.url,
+                description=job.description,
+                **_terms_of(job.terms),
+            )
+        case ShareJob():
+            same = share_job(job.destination, job.url, name=job.name, note=job.note, **_terms_of(job.terms))
+        case _:
+            raise InvalidJob("job", f"expected what send_job, assign_job or share_job returns, got {_type(job)}")
+    if _JOB_ID.fullmatch(_text(job.job_id, "job_id")) is None:
+        raise InvalidJob("job_id", "a job's id is 1 to 64 letters, digits, dots, dashes and underscores")
+    return dataclasses.replace(same, job_id=job.job_id)
+
+
+def _terms_of(terms: object) -> dict[str, Any]:
+    if not isinstance(terms, Terms):
+        raise InvalidJob("terms", f"expected Terms, got {_type(terms)}")
+    return {field.name: getattr(terms, field.name) for field in dataclasses.fields(terms)}
 
 
 def job_id_for(destination: str, key: str) -> str:
@@ -229,9 +284,9 @@ def _job_id(destination: str, key: str | None) -> str:
     return job_id_for(destination, key)
 
 
-def _rendered_once(job: _JobT) -> _JobT:
-    """The job, once it is known that a robot can say it. Names are the fleet's to check."""
-    render_webhook(job, check_names=False)
+def _sayable(job: _JobT) -> _JobT:
+    """The job, once it is known that any fleet's robot can say it. Names are the fleet's to check."""
+    check_webhook(job)
     return job
 
 
@@ -346,26 +401,46 @@ def mention_of(given: People, *, field: str = "mention") -> Mention:
     """
     if given is None:
         return NOBODY
-    if isinstance(given, Mapping | bytes | bytearray) or not isinstance(given, Iterable):
-        raise InvalidJob(field, f"expected people as text or a list of texts, got {_type(given)}")
+    if isinstance(given, Mention):
+        return _sorted(
+            names=_people(given.names, field),
+            mobiles=_people(given.mobiles, field),
+            user_ids=_people(given.user_ids, field),
+            everyone=_flag(given.everyone, field),
+            field=field,
+        )
     names: list[str] = []
     mobiles: list[str] = []
     user_ids: list[str] = []
     everyone = False
-    for value in [given] if isinstance(given, str) else given:
-        who = _text(value, field, blank=True).strip()
+    for who in _people([given] if isinstance(given, str) else given, field):
         if who == EVERYONE:
             everyone = True
         elif who.startswith("user:"):
-            user_ids.append(_user_id(who.removeprefix("user:"), field))
+            user_ids.append(who.removeprefix("user:"))
         elif looks_like_mobile(who):
-            mobiles.append(_mobile(who, field))
-        elif who:
-            names.append(_name(who, field))
+            mobiles.append(who)
+        else:
+            names.append(who)
+    return _sorted(names=names, mobiles=mobiles, user_ids=user_ids, everyone=everyone, field=field)
+
+
+def _people(given: object, field: str) -> list[str]:
+    """The texts, without white space around them and without the empty ones."""
+    if isinstance(given, str | bytes | bytearray | Mapping) or not isinstance(given, Iterable):
+        raise InvalidJob(field, f"expected people as text or a list of texts, got {_type(given)}")
+    texts = (_text(value, field, blank=True).strip() for value in given)
+    return [text for text in texts if text]
+
+
+def _sorted(
+    *, names: Iterable[str], mobiles: Iterable[str], user_ids: Iterable[str], everyone: bool, field: str
+) -> Mention:
+    """Everybody checked, and once."""
     return Mention(
-        names=tuple(dict.fromkeys(names)),
-        mobiles=tuple(dict.fromkeys(mobiles)),
-        user_ids=tuple(dict.fromkeys(user_ids)),
+        names=tuple(dict.fromkeys(_name(who, field) for who in names)),
+        mobiles=tuple(dict.fromkeys(_mobile(who, field) for who in mobiles)),
+        user_ids=tuple(dict.fromkeys(_user_id(who, field) for who in user_ids)),
         everyone=everyone,
     )
 
@@ -401,7 +476,7 @@ def _terms(*, urgent: object, at: object, expires_s: object, on_unknown: object)
         urgent=_flag(urgent, "urgent"),
         at=_instant(at, "at"),
         expires_s=_seconds(expires_s, "expires_s"),
-        on_unknown=_option("on_unknown", on_unknown, _ON_UNKNOWN),
+        on_unknown=_option("on_unknown", on_unknown, ON_UNKNOWN),
     )
 
 
@@ -418,7 +493,9 @@ def _instant(value: object, field: str) -> datetime | None:
             "a naive datetime: say which clock is meant, with tzinfo=ZoneInfo('Asia/Shanghai') or tzinfo=UTC, "
             "or value.astimezone() for this machine's own",
         )
-    return value.replace(tzinfo=timezone(offset), fold=0)
+    # A plain datetime whatever came in: libraries have subclasses with more digits and other texts.
+    plain = datetime(value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond)  # noqa: DTZ001 - its offset follows
+    return plain.replace(tzinfo=timezone(offset))
 
 
 def _seconds(value: object, field: str) -> float | None:
@@ -452,6 +529,8 @@ def _url(value: object, field: str, schemes: Collection[str]) -> str:
     url = _text(value, field)
     if any(character.isspace() or not character.isprintable() for character in url):
         raise InvalidJob(field, "holds white space or control characters: percent-encode them")
+    if len(url) > MAX_URL_CHARS:
+        raise InvalidJob(field, f"{len(url):,} characters; at most {MAX_URL_CHARS:,}")
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -466,6 +545,15 @@ def _picture(value: object, field: str = "picture_url") -> str:
     if isinstance(value, str) and _MEDIA_ID.fullmatch(value):
         return value
     return _url(value, field, _WEB_SCHEMES)
+
+
+def _subject(value: object) -> str:
+    subject = _text(value, "subject")
+    if (size_bytes := len(subject.encode())) > MAX_SUBJECT_BYTES:
+        raise InvalidJob(
+            "subject", f"{size_bytes:,} bytes; DingTalk takes {MAX_SUBJECT_BYTES:,}: say more in description"
+        )
+    return subject
 
 
 def _file_name(url: str) -> str:

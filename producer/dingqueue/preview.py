@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dingqueue.contract import AssignJob, Job, Markdown, SendJob, Text
+from dingqueue.contract import Job
 from dingqueue.messages import MAX_BODY_BYTES, Rung, encode, render_webhook
 
 #: One robot's messages a minute.
 #: https://open.dingtalk.com/document/development/custom-bot-to-send-group-chat-messages
 _MESSAGES_A_MINUTE = 20
-#: From here on a body is near enough to the limit that a robot's keyword or a longer name could tip it over.
-_NEARLY_FULL_BYTES = MAX_BODY_BYTES * 95 // 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +59,11 @@ def preview(job: Job, *, keywords: Sequence[str] = (), people: Mapping[str, Rung
     warnings = [*rendered.warnings]
     if len(bodies) > _MESSAGES_A_MINUTE:
         warnings.append(f"at {_MESSAGES_A_MINUTE} messages a minute one robot needs {_minutes(len(bodies))} minutes")
-    if len(bodies) == 1 and sizes_bytes[0] > _NEARLY_FULL_BYTES and not _may_be_cut(job):
-        warnings.append(f"{sizes_bytes[0]:,} of {MAX_BODY_BYTES:,} bytes: a robot's keyword could make it too long")
     return Preview(bodies, sizes_bytes, tuple(warnings))
 
 
 def _minutes(messages: int) -> int:
     return -(-messages // _MESSAGES_A_MINUTE)
-
-
-def _may_be_cut(job: Job) -> bool:
-    match job:
-        case SendJob(content=Text() | Markdown(), too_long=too_long):
-            return too_long != "refuse"
-        case _:
-            return isinstance(job, AssignJob)
 
 
 def _rings(body: Mapping[str, Any]) -> list[str]:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from dingqueue.messages.mobiles import documented_mobile, looks_like_mobile
-from dingqueue.messages.model import MAX_BODY_BYTES, MAX_MENTIONS, Rendered, Rung, encode
-from dingqueue.messages.webhook import MAX_PARTS, render_webhook
+from dingqueue.messages.model import (
+    MAX_BODY_BYTES,
+    MAX_KEYWORD_BYTES,
+    MAX_MENTIONS,
+    MAX_USER_ID_CHARS,
+    Rendered,
+    Rung,
+    encode,
+)
+from dingqueue.messages.webhook import MAX_PARTS, check_webhook, render_webhook
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "MAX_KEYWORD_BYTES",
     "MAX_MENTIONS",
     "MAX_PARTS",
+    "MAX_USER_ID_CHARS",
     "Rendered",
     "Rung",
+    "check_webhook",
     "documented_mobile",
     "encode",
     "looks_like_mobile",

@@ -32,6 +32,7 @@ _ITEM = re.compile(r"\s*(?:[-*+]|\d{1,9}[.)])(?:\s|$)")
 _QUOTE = re.compile(r" {0,3}>")
 _INDENTED = re.compile(r" {4}| {0,3}\t")
 _TABLE_RULE = re.compile(r"[ \t]*(?:\|[ \t]*)?:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*(?:\|[ \t]*)?")
+_CELL_END = re.compile(r"(?<!\\)\|")
 
 _Kind: TypeAlias = Literal["blank", "fence", "code", "heading", "rule", "item", "quote", "table", "text"]
 #: Where a line break would vanish, or might in a client that cannot draw the block.
@@ -108,6 +109,51 @@ def visible_breaks(text: str) -> str:
 def has_table(text: str) -> bool:
     """Whether the text draws a table, which phones show as lines with pipes."""
     return "table" in _kinds(_LINE_END.split(text))
+
+
+def tables_as_lines(text: str) -> str:
+    r"""The text with every table turned into lines of "name: value", one block of lines for each row.
+
+    Phones show a table as lines with pipes. Each value keeps its marks and gets its column's name, so that it can be
+    read where the columns cannot be seen; empty cells are left out, ``\|`` becomes ``|``. Code fences stay.
+    """
+    lines = _LINE_END.split(text)
+    shown: list[str] = []
+    for is_table, run in itertools.groupby(zip(_kinds(lines), lines, strict=True), key=lambda pair: pair[0] == "table"):
+        block = [line for _, line in run]
+        if not is_table:
+            # A blank line after the table, so that what follows is not read as one of its values.
+            shown += [""] if shown and block[0].strip() else []
+            shown += block
+            continue
+        if shown and shown[-1].strip():
+            shown.append("")
+        shown += "\n\n".join(_rows_as_lines(block)).split("\n")
+    return "\n".join(shown)
+
+
+def _rows_as_lines(table: list[str]) -> Iterator[str]:
+    """Each row as its lines. The first line of the table has the names, the second one the dashes."""
+    names, rows = _cells(table[0]), [_cells(line) for line in table[2:]]
+    if not rows:
+        yield ", ".join(filter(None, names))
+    for row in rows:
+        named = itertools.zip_longest(names, row, fillvalue="")
+        if lines := [_named(name, value) for name, value in named if value]:
+            yield "\n".join(lines)
+
+
+def _cells(line: str) -> list[str]:
+    inner = line.strip().removeprefix("|")
+    if inner.endswith("|") and not inner.endswith(r"\|"):
+        inner = inner[:-1]
+    return [cell.strip().replace(r"\|", "|") for cell in _CELL_END.split(inner)]
+
+
+def _named(name: str, value: str) -> str:
+    if not name or name.endswith((":", "：")):
+        return f"{name} {value}".lstrip()
+    return f"{name}：{value}" if has_han(name) else f"{name}: {value}"
 
 
 def title_of(title: str, text: str) -> str:

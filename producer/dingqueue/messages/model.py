@@ -12,6 +12,9 @@ MAX_BODY_BYTES = 20_000
 #: At most this many people in one ``at``.
 #: https://open.dingtalk.com/document/development/custom-robots-send-group-messages
 MAX_MENTIONS = 50
+#: The longest user id, and the longest keyword, for which a job that was accepted is sure to fit.
+MAX_USER_ID_CHARS = 64
+MAX_KEYWORD_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True)

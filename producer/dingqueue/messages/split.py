@@ -79,7 +79,7 @@ def _markdown_piece(text: str, start: int, limit_bytes: int, fence: Fence | None
     room_bytes = limit_bytes - cost_bytes(opening) - MAX_FENCE_CHARS - len(r"\n")
     end = _cut(text, start, room_bytes, markdown=True)
     after, opened_at = _fence_at(text, start, end, fence)
-    if after and text[opened_at:end].count("\n") <= 1 and start < opened_at:
+    if after and start < opened_at and not text[opened_at:end].partition("\n")[2].strip():
         # Only the fence's first line would stand here, over nothing.
         end, after = opened_at, None
     if after and (closing := _closing_line(text, end, after)):

@@ -9,19 +9,63 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
-from dingqueue.contract import AssignJob, Card, Feed, Job, Link, Markdown, SendJob, ShareJob, Text, TooLong
+from dingqueue.contract import (
+    AssignJob,
+    Card,
+    Feed,
+    Job,
+    Link,
+    Markdown,
+    Mention,
+    SendJob,
+    ShareJob,
+    Tables,
+    Text,
+    TooLong,
+)
 from dingqueue.errors import InvalidJob
 from dingqueue.messages import split
-from dingqueue.messages.markdown import close_fence, has_table, outside_fences, title_of, visible_breaks
+from dingqueue.messages.markdown import (
+    close_fence,
+    has_table,
+    outside_fences,
+    tables_as_lines,
+    title_of,
+    visible_breaks,
+)
 from dingqueue.messages.mentions import Ring, has_token, resolve
-from dingqueue.messages.model import MAX_BODY_BYTES, Rendered, Rung, encode
+from dingqueue.messages.model import (
+    MAX_BODY_BYTES,
+    MAX_KEYWORD_BYTES,
+    MAX_USER_ID_CHARS,
+    Rendered,
+    Rung,
+    encode,
+)
 from dingqueue.messages.words import about_file, readable, words_for
 
-#: Two and a half minutes of one robot's 20 a minute; what is longer is a file.
+#: Two and a half minutes of one robot's 20 a minute; what is longer is a file. Refused at the door.
 MAX_PARTS = 50
-_WIDEST_NUMBER = f"({MAX_PARTS}/{MAX_PARTS}) "
+#: A part is at least half full, and what a robot adds moves the cuts: a text that passed the door never has more.
+_MOST_PARTS = 3 * MAX_PARTS
+_WIDEST_NUMBER = f"({_MOST_PARTS}/{_MOST_PARTS}) "
+#: Of a character that nobody writes (private use, 4 bytes), so that no text holds it already.
+_WIDEST_KEYWORD = "\U0010fffd" * (MAX_KEYWORD_BYTES // 4)
 #: Beside the empty ``at`` of a card and a mobile, in words for people.
 _CARD_EVERYONE = "DingTalk does not document that a card rings everyone; use a text or markdown message to be sure"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fleet:
+    """What only the fleet knows about who speaks and who is rung."""
+
+    people: Mapping[str, Rung]
+    keywords: tuple[str, ...]
+    check_names: bool = True
+    most_parts: int = _MOST_PARTS
+
+    def ring(self, mention: Mention, *, field: str, by_user_id: bool = False) -> Ring:
+        return resolve(mention, self.people, check_names=self.check_names, field=field, by_user_id=by_user_id)
 
 
 def render_webhook(
@@ -42,39 +86,57 @@ def render_webhook(
         InvalidJob: What cannot be rendered, by the argument's name: an unknown name, somebody who cannot be rung, a
             type that rings nobody, content over ``MAX_BODY_BYTES`` that may not be cut.
     """
-    words = tuple(filter(None, keywords))
+    return _rendered(job, _Fleet(people=people, keywords=tuple(filter(None, keywords)), check_names=check_names))
+
+
+def check_webhook(job: Job) -> None:
+    """Refuse a job that some fleet's robot could not send, whatever its keyword is and whoever its names are.
+
+    Rendered with the widest keyword and people there can be; whether a name is in ``[people]``, and with a way to be
+    rung, is left to the fleet.
+
+    Raises:
+        InvalidJob: As ``render_webhook``, or text for more than ``MAX_PARTS`` messages.
+    """
+    names = job.mention.names if isinstance(job, SendJob) else job.to.names if isinstance(job, AssignJob) else ()
+    people = {name: Rung(user_id=f"{number:0>{MAX_USER_ID_CHARS}}") for number, name in enumerate(names)}
+    _rendered(job, _Fleet(people=people, keywords=(_WIDEST_KEYWORD,), most_parts=MAX_PARTS))
+
+
+def _rendered(job: Job, fleet: _Fleet) -> Rendered:
     match job:
         case SendJob():
-            return _send(job, people, words, check_names=check_names)
+            return _send(job, fleet)
         case AssignJob():
-            return _assign(job, people, words, check_names=check_names)
+            return _assign(job, fleet)
         case ShareJob():
             note = job.note or about_file(job.name, job.url)
-            link = {"title": job.name, "text": _with_keyword(note, words), "messageUrl": job.url}
+            link = {"title": job.name, "text": _with_keyword(note, fleet.keywords), "messageUrl": job.url}
             return _single(job.job_id, "link", link, {}, (), field="note")
         case other:
             assert_never(other)
 
 
-def _send(job: SendJob, people: Mapping[str, Rung], keywords: tuple[str, ...], *, check_names: bool) -> Rendered:
+def _send(job: SendJob, fleet: _Fleet) -> Rendered:
     match job.content:
         case Text(text=text):
-            ring = resolve(job.mention, people, check_names=check_names, field="mention")
-            return _Long(job.job_id, "text", "", text, ring, keywords, field="text").render(job.too_long)
+            ring = fleet.ring(job.mention, field="mention")
+            return _Long(job.job_id, "text", "", text, ring, fleet, field="text").render(job.too_long)
         case Markdown(text=text, title=title):
-            ring = resolve(job.mention, people, check_names=check_names, field="mention")
-            return _markdown(job.job_id, title, text, ring, keywords, field="markdown").render(job.too_long)
+            ring = fleet.ring(job.mention, field="mention")
+            shown = _tables(text, job.tables)
+            return _markdown(job.job_id, title, shown, ring, fleet, field="markdown").render(job.too_long)
         case Card() as card:
-            return _card(job, card, people, keywords, check_names=check_names)
+            return _card(job, card, fleet)
         case Link() as link:
             _cannot_ring(job, "a link card")
-            body = {"title": link.title, "text": _with_keyword(link.text, keywords), "messageUrl": link.url}
+            body = {"title": link.title, "text": _with_keyword(link.text, fleet.keywords), "messageUrl": link.url}
             if link.picture_url:
                 body["picUrl"] = link.picture_url
             return _single(job.job_id, "link", body, {}, (), field="link")
         case Feed() as feed:
             _cannot_ring(job, "a feed card")
-            return _feed(job, feed, keywords)
+            return _feed(job, feed, fleet.keywords)
         case other:
             assert_never(other)
 
@@ -85,22 +147,20 @@ def _cannot_ring(job: SendJob, what: str) -> None:
         raise InvalidJob("mention", f"{what} rings nobody; send a text or markdown message to the people beside it")
 
 
-def _card(
-    job: SendJob, card: Card, people: Mapping[str, Rung], keywords: tuple[str, ...], *, check_names: bool
-) -> Rendered:
+def _card(job: SendJob, card: Card, fleet: _Fleet) -> Rendered:
     if not card.buttons:
         raise InvalidJob("buttons", "a card has at least one")
     if any(mobile.strip() for mobile in job.mention.mobiles):
         raise InvalidJob(
             "mention", "a card rings people by user id only: write user:ID, or a name of [people] with one"
         )
-    ring = resolve(job.mention, people, check_names=check_names, field="mention", by_user_id=True)
-    text = close_fence(visible_breaks(card.text))
+    ring = fleet.ring(job.mention, field="mention", by_user_id=True)
+    text = close_fence(visible_breaks(_tables(card.text, job.tables)))
     missing = [token for token in ring.tokens if not has_token(outside_fences(text), token)]
     text = _add_tokens(text, missing, markdown=True)
     inner: dict[str, Any] = {
         "title": card.title,
-        "text": _add_head(text, _keyword(text, keywords), markdown=True),
+        "text": _add_head(text, _keyword(text, fleet.keywords), markdown=True),
         "btnOrientation": "1" if card.horizontal else "0",
     }
     if len(card.buttons) == 1:
@@ -124,8 +184,8 @@ def _feed(job: SendJob, feed: Feed, keywords: tuple[str, ...]) -> Rendered:
     return _single(job.job_id, "feedCard", {"links": links}, {}, (), field="feed")
 
 
-def _assign(job: AssignJob, people: Mapping[str, Rung], keywords: tuple[str, ...], *, check_names: bool) -> Rendered:
-    ring = resolve(job.to, people, check_names=check_names, field="to")
+def _assign(job: AssignJob, fleet: _Fleet) -> Rendered:
+    ring = fleet.ring(job.to, field="to")
     words = words_for(job.subject)
     who = [*ring.tokens, *([f"@{words.everyone}"] if ring.everyone else [])]
     if not who:
@@ -139,8 +199,8 @@ def _assign(job: AssignJob, people: Mapping[str, Rung], keywords: tuple[str, ...
         # A bracket would end the markdown link early.
         facts.append(words.link.format(url=job.url.replace("(", "%28").replace(")", "%29")))
     paragraphs = [f"### {title}", "\n".join(facts), job.description.strip()]
-    text = "\n\n".join(filter(None, paragraphs))
-    return _markdown(job.job_id, title, text, ring, keywords, field="description").render("split")
+    text = _tables("\n\n".join(filter(None, paragraphs)), "lines")
+    return _markdown(job.job_id, title, text, ring, fleet, field="description").render("split")
 
 
 def _single(
@@ -148,19 +208,25 @@ def _single(
 ) -> Rendered:
     body = _body(msgtype, inner, at, job_id)
     if (size_bytes := len(encode(body))) > MAX_BODY_BYTES:
-        raise InvalidJob(
-            field, f"{size_bytes:,} bytes as sent; DingTalk takes {MAX_BODY_BYTES:,}, and this type cannot be cut"
-        )
+        raise InvalidJob(field, f"{_over(size_bytes)}, and this type cannot be cut")
     return Rendered((body,), tuple(warnings))
+
+
+def _over(size_bytes: int) -> str:
+    return f"{size_bytes:,} bytes as sent, keyword and people included; DingTalk takes {MAX_BODY_BYTES:,}"
 
 
 def _body(msgtype: str, inner: dict[str, Any], at: dict[str, Any], uuid: str) -> dict[str, Any]:
     return {"msgtype": msgtype, msgtype: inner} | ({"at": at} if at else {}) | {"msgUuid": uuid}
 
 
-def _markdown(job_id: str, title: str, text: str, ring: Ring, keywords: tuple[str, ...], *, field: str) -> _Long:
+def _markdown(job_id: str, title: str, text: str, ring: Ring, fleet: _Fleet, *, field: str) -> _Long:
     shown = close_fence(visible_breaks(text))
-    return _Long(job_id, "markdown", title_of(title, text), shown, ring, keywords, field=field)
+    return _Long(job_id, "markdown", title_of(title, text), shown, ring, fleet, field=field)
+
+
+def _tables(text: str, tables: Tables) -> str:
+    return tables_as_lines(text) if tables == "lines" else text
 
 
 def _table_warning(text: str) -> list[str]:
@@ -199,7 +265,7 @@ class _Long:
     title: str
     text: str
     ring: Ring
-    keywords: tuple[str, ...]
+    fleet: _Fleet
     field: str
 
     def render(self, too_long: TooLong) -> Rendered:
@@ -213,15 +279,16 @@ class _Long:
             return Rendered((body,), tuple(warnings))
         match too_long:
             case "refuse":
-                problem = f"{size_bytes:,} bytes as sent; DingTalk takes {MAX_BODY_BYTES:,}: allow 'split' or 'shorten'"
-                raise InvalidJob(self.field, problem)
+                raise InvalidJob(self.field, f"{_over(size_bytes)}: allow 'split' or 'shorten'")
             case "shorten":
                 text, left_out = self._shortened()
-                warnings.append(f"shortened: {left_out:,} characters are left out")
+                if left_out:
+                    warnings.append(f"shortened: {left_out:,} characters are left out")
                 return Rendered(tuple(self._bodies([text])), tuple(warnings))
             case "split":
                 texts = self._split()
-                warnings.append(f"{len(texts)} messages, each of which counts against the robot's limit")
+                if len(texts) > 1:
+                    warnings.append(f"{len(texts)} messages, each of which counts against the robot's limit")
                 return Rendered(tuple(self._bodies(texts)), tuple(warnings))
             case other:
                 assert_never(other)
@@ -233,8 +300,8 @@ class _Long:
     def _split(self) -> list[str]:
         texts: list[str] = []
         for piece in split.pieces(self.text, limit_bytes=self._room_bytes(), markdown=self._is_markdown):
-            if len(texts) == MAX_PARTS:
-                raise InvalidJob(self.field, f"more than {MAX_PARTS} messages of text; share it as a file or a link")
+            if len(texts) == self.fleet.most_parts:
+                raise InvalidJob(self.field, f"more than {len(texts)} messages of text; share it as a file or a link")
             texts.append(piece.text)
         return texts
 
@@ -246,14 +313,16 @@ class _Long:
         room_bytes = self._room_bytes() - split.cost_bytes(widest)
         first = next(split.pieces(self.text, limit_bytes=room_bytes, markdown=self._is_markdown))
         left_out = split.graphemes(self.text[first.end :].strip())
+        if not left_out:  # there was only white space too much
+            return first.text, 0
         return first.text + gap + words.left_out.format(count=left_out), left_out
 
     def _room_bytes(self) -> int:
         """What is left for a part's own text beside the most that a part can carry."""
-        heads = max((split.cost_bytes(f"[{keyword}] \n\n") for keyword in self.keywords[:1]), default=0)
+        heads = max((split.cost_bytes(f"[{keyword}] \n\n") for keyword in self.fleet.keywords[:1]), default=0)
         tokens = split.cost_bytes("\n\n" + " ".join(self.ring.tokens))
         at = self.ring.at(self.ring.tokens, everyone=True)
-        empty = self._body("", _WIDEST_NUMBER, at, f"{self.job_id}-{MAX_PARTS}")
+        empty = self._body("", _WIDEST_NUMBER, at, f"{self.job_id}-{_MOST_PARTS}")
         room_bytes = MAX_BODY_BYTES - len(encode(empty)) - split.cost_bytes(f"{_WIDEST_NUMBER}\n\n") - heads - tokens
         if room_bytes < 2 * split.MIN_PIECE_BYTES:
             raise InvalidJob(self.field, "the people to ring, title and keyword leave no room for the text")
@@ -276,7 +345,7 @@ class _Long:
             first = number == 0
             text = _add_tokens(part, missing, markdown=self._is_markdown) if first else part
             counter = f"({number + 1}/{len(texts)})" if len(texts) > 1 else ""
-            head = " ".join(filter(None, [counter, _keyword(text, self.keywords)]))
+            head = " ".join(filter(None, [counter, _keyword(text, self.fleet.keywords)]))
             if counter and not self._is_markdown:
                 text = f"{head}\n{text}"
             else:

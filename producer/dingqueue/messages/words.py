@@ -69,6 +69,7 @@ def about_file(name: str, url: str) -> str:
     """A line that says what a file is and where: ``PDF file on example.com``."""
     words = words_for(name)
     host = urlsplit(url).hostname or ""
-    if suffix := PurePosixPath(name).suffix.lstrip("."):
+    suffix = PurePosixPath(name).suffix.lstrip(".")
+    if suffix and name != host:  # the end of a host's name says nothing about the file
         return words.typed_file.format(type=suffix.upper(), host=host)
     return words.file.format(host=host)
