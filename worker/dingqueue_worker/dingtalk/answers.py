@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias, assert_never
 
@@ -49,8 +49,6 @@ class Answer:
 BAN_S = 300.0
 #: A robot's own mute; the shape of a block that also names the robot's limit lasts this long.
 MUTE_S = 600.0
-#: Rest before the second proof of a misconfiguration; after that the sender is broken, and its jobs wait.
-FAULT_S = 30.0
 #: "System busy" may be repeated three times. https://open.dingtalk.com/document/development/server-api-error-codes-1
 BUSY_AT_MOST = 3
 MAX_EXCERPT = 200
@@ -73,7 +71,8 @@ class Row:
         cause: A short stable slug, safe as a metric label.
         meaning: In words, for a person.
         source: Where this was learned.
-        for_s: How long the sender is closed; None is that cause's own time.
+        for_s: How long the sender is closed; None is that cause's own time (a fault's second proof follows within
+            seconds, and then its sender is broken).
         at_most: Attempts after which a retry is given up; None is the fleet's own cap.
     """
 
@@ -95,7 +94,10 @@ _READ_STATUS = "chatbot-batch-query-the-read-status-of-messages"
 _PERSONAL_TODO = "api-createpersonaltodotask"
 _NOTICE_RESULT = "gets-the-result-of-sending-messages-asynchronously-to-the-enterprise"
 _TODO = "add-dingtalk-to-do-task"
+_APP_KEYS = "api-gettoken"
 _TODO_DELETE = "delete-dingtalk-to-do-tasks"
+_MOBILE = "query-users-by-phone-number"
+_USER = "query-user-details"
 _SEEN = "seen"
 
 
@@ -129,15 +131,14 @@ ROWS: tuple[Row, ...] = (
         _ROBOT,
         text=("whitelist", "white list", "白名单"),
     ),
-    # A second's rest, then a fresh signature; a second proof means that the clock is wrong.
+    # The second proof comes with a fresh signature: then the clock is wrong.
     _row(
         "310000",
         "fault",
         "timestamp",
         "the signature's time was refused: this machine's clock may be wrong",
         _ROBOT,
-        text=("timestamp", "签名过期", "时间戳", "签名已过期"),
-        for_s=1.0,
+        text=("timestamp", "签名过期", "签名已过期", "时间戳"),
     ),
     _row(
         "310000",
@@ -176,6 +177,8 @@ ROWS: tuple[Row, ...] = (
     _row("40035", "dead", "request", "the body is empty or not valid JSON", _ROBOT),
     _row("43002", "fault", "request", "the request did not arrive as a POST: is a proxy in between?", _SEEN),
     _row("43004", "fault", "request", "the content type did not arrive: is a proxy in between?", _ROBOT),
+    _row("Missing*", "dead", "request", "the body or a field of it did not arrive", _SEEN),
+    _row("Invalidbody", "dead", "request", "the body is not what this call takes", _SEEN),
     _row("22", "fault", "request", "there is no such call at this address: check the base URL", _SEEN),
     _row("404", "fault", "request", "there is no such call at this address: check the base URL", _SEEN),
     # App tokens.
@@ -192,6 +195,17 @@ ROWS: tuple[Row, ...] = (
     # Credentials, rights, addresses.
     _row("40096", "fault", "credentials", "the app's key or secret is wrong", _ERRORS),
     _row("40089", "fault", "credentials", "the app's key or secret is wrong", _ERRORS),
+    _row("unsupported.grant.type", "fault", "request", "this is no way to ask for a token", _APP_KEYS),
+    _row("server.error", "retry", "busy", "DingTalk's token service failed", _APP_KEYS),
+    # An organisation that does not exist is answered so, and so is a bad moment.
+    _row(
+        "unknownError",
+        "retry",
+        "server_error",
+        "DingTalk failed: if it goes on, check the corpId",
+        _SEEN,
+        at_most=BUSY_AT_MOST,
+    ),
     _row("invalidClientIdOrSecret", "fault", "credentials", "the app's key or secret is wrong", _ERRORS),
     _row("invalid.client", "fault", "credentials", "the app's key or secret is wrong", _ERRORS),
     _row("unauthorized.client", "fault", "credentials", "the app may not do this", _ERRORS),
@@ -234,12 +248,15 @@ ROWS: tuple[Row, ...] = (
     _row("invalidParameter.robotCode.*", "fault", "robot", "the robot code was refused", _APP_ROBOT),
     _row("resource.not.found", "fault", "robot", "there is no such robot", _APP_ROBOT),
     _row("resource.unavailable", "fault", "robot", "the robot is not available", _APP_ROBOT),
-    _row("bot.*", "fault", "robot", "the robot has been stopped or muted", _APP_ROBOT),
+    _row("bot.stopped", "fault", "robot", "the robot has been stopped", _APP_ROBOT),
     _row("template.*", "fault", "robot", "the robot's template is stopped or gone", _APP_ROBOT),
-    _row("group.disbanded", "fault", "robot", "the group has been dissolved", _APP_ROBOT),
-    _row("*.openConversationId", "fault", "conversation", "there is no such conversation", _APP_ROBOT),
-    _row("conversation.org.notMatch", "fault", "conversation", "it is another organisation's group", _APP_ROBOT),
-    _row("only.groupAdmin.canAtAll", "fault", "permission", "only the group's admins may ring everyone", _APP_ROBOT),
+    # One group's trouble is that job's alone: the app speaks in other groups too.
+    _row("bot.forbidden.sendMessage", "dead", "conversation", "the robot has been muted in this group", _APP_ROBOT),
+    _row("group.disbanded", "dead", "conversation", "the group has been dissolved", _APP_ROBOT),
+    _row("*.openConversationId", "dead", "conversation", "there is no such conversation", _APP_ROBOT),
+    _row("conversation.org.notMatch", "dead", "conversation", "it is another organisation's group", _APP_ROBOT),
+    _row("only.groupAdmin.canAtAll", "dead", "conversation", "only the group's admins may ring everyone", _APP_ROBOT),
+    _row("session.*", "dead", "conversation", "the conversation's reply address has run out", _APP_ROBOT),
     _row("send.forbidden", "fault", "permission", "the robot may not send here", _APP_ROBOT),
     _row("chatbotId.notAllow.sendOTO", "fault", "permission", "the robot may not write to people", _APP_ROBOT),
     _row("robot.oto.notExist", "fault", "robot", "the robot cannot write to people", _APP_ROBOT),
@@ -247,10 +264,11 @@ ROWS: tuple[Row, ...] = (
     _row("auth.error", "fault", "credentials", "the app's credentials were refused", _APP_ROBOT),
     _row("ip.not.match", "fault", "ip", "this address is not on the robot's IP list", _APP_ROBOT),
     _row("sign.not.match", "fault", "sign", "the signature was refused: check the robot's `secret`", _APP_ROBOT),
-    _row("invalidParameter.userId*", "fault", "recipients", "the people named were refused", _APP_ROBOT),
-    _row("staffId.notExisted", "fault", "recipients", "there is no such person in the organisation", _APP_ROBOT),
-    _row("illegal.receivers", "fault", "recipients", "the people named were refused", _APP_ROBOT),
-    _row("receivers.exceed", "fault", "recipients", "too many people in one call", _APP_ROBOT),
+    # So are people whom the app cannot reach.
+    _row("invalidParameter.userId*", "dead", "recipients", "the people named were refused", _APP_ROBOT),
+    _row("staffId.notExisted", "dead", "recipients", "there is no such person in the organisation", _APP_ROBOT),
+    _row("illegal.receivers", "dead", "recipients", "the people named were refused", _APP_ROBOT),
+    _row("receivers.exceed", "dead", "recipients", "too many people in one call", _APP_ROBOT),
     _row("processQueryKey.expireTime", "retry", "not_yet", "the result is not there (yet)", _READ_STATUS, at_most=5),
     # Work notifications.
     _row("143106", "delivered", "duplicate", "the same message reached them today already", _NOTICE_RESULT),
@@ -264,14 +282,27 @@ ROWS: tuple[Row, ...] = (
     _row("34016", "dead", "too_long", "the message is too long", _ERRORS),
     _row("45002", "dead", "too_long", "the message is too long", _ERRORS),
     _row("41101", "dead", "too_long", "the message is too long", _ERRORS),
-    _row("4102[89]", "fault", "recipients", "the app cannot reach these people", _ERRORS),
-    _row("41044", "fault", "recipients", "the app cannot reach these people", _ERRORS),
+    _row("4102[89]", "dead", "recipients", "the app cannot reach these people", _ERRORS),
+    _row(
+        "41045",
+        "quota",
+        "daily_quota",
+        "today's notifications to the whole company are used up",
+        _ERRORS,
+        for_s=3_600.0,
+    ),
+    _row("40104", "dead", "recipients", "it is no mobile number", _MOBILE),
+    _row("400002", "dead", "request", "a parameter of the call was refused", _USER),
+    _row("1430000", "dead", "recipients", "the notification has nobody to go to", _NOTICE_RESULT),
+    _row("1430004", "dead", "recipients", "these people are shielded from notifications", _NOTICE_RESULT),
+    _row("41044", "dead", "recipients", "the app cannot reach these people", _ERRORS),
     _row("40056", "fault", "agent", "the app's agent_id is not valid", _ERRORS),
-    _row("33012", "fault", "recipients", "there is no such person in the organisation", _ERRORS),
-    _row("50002", "fault", "recipients", "these people are outside the app's scope", _ERRORS),
-    _row("60121", "fault", "recipients", "there is no such person in the organisation", _ERRORS),
+    _row("33012", "dead", "recipients", "there is no such person in the organisation", _ERRORS),
+    _row("50002", "dead", "recipients", "these people are outside the app's scope", _ERRORS),
+    _row("60121", "dead", "recipients", "there is no such person in the organisation", _ERRORS),
     # Uploads.
     _row("4000[4-7]", "dead", "content", "the file or its type was refused", _ERRORS),
+    _row("41005", "dead", "content", "the file did not arrive", _ERRORS),
     _row("43008", "dead", "content", "the file did not arrive as a form", _ERRORS),
     _row("44001", "dead", "content", "the file is empty", _ERRORS),
     _row("45001", "dead", "too_long", "the file is too large", _ERRORS),
@@ -301,7 +332,11 @@ ROWS: tuple[Row, ...] = (
         _PERSONAL_TODO,
     ),
     # Answers without a code that we know. A gateway speaks for a server whose end it did not see.
+    _row("http 401", "token", "token", "the app token is missing or not valid", _ERRORS, at_most=2),
+    _row("http 404", "fault", "request", "there is no such call at this address: check the base URL", _SEEN),
+    _row("http 407", "fault", "request", "the proxy wants a user and a password", _SEEN),
     _row("http 413", "dead", "too_long", "the body is too large for the server or a proxy", _SEEN),
+    _row("http 429", "busy", "throttled", "too many calls", _ERRORS, for_s=60.0),
     _row("http 50[234]", "unknown", "gateway", "a gateway lost the server behind it", _SEEN),
     _row("http 5[0-9][0-9]", "retry", "server_error", "the server failed", _SEEN),
 )
@@ -334,31 +369,94 @@ _BLOCKED_AND_MUTED = Row(
 )
 
 
-def classify(answer: Answer, *, said: Iterable[str] = ()) -> Outcome:
-    """How the attempt ended that got this answer to a robot's message.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """DingTalk said yes.
 
-    Only a 2xx with an ``errcode`` of 0 is success. In order: a block at the edge (its body may carry a code too), the
-    ``errcode`` or ``code``, the HTTP status, a redirect or a page that is no JSON (a block again).
+    Attributes:
+        fields: The answer as it was; it may hold a token, so it is for the caller and not for a log.
+        receipt: What to keep of it with the job.
+    """
+
+    fields: Mapping[str, Any] = field(repr=False)
+    receipt: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        """A field's text or number as text, "" where it is neither."""
+        return _scalar(self.fields.get(name)) or ""
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """A list of ids, which DingTalk leaves out where it is empty: ``invalidStaffIdList``."""
+        found = self.fields.get(name)
+        return tuple(text for one in found if (text := _scalar(one))) if isinstance(found, list) else ()
+
+
+def classify(answer: Answer, *, said: Iterable[str] = ()) -> Outcome:
+    """How the attempt ended that got this answer to a webhook robot's message.
 
     Args:
         answer: What came back.
         said: The texts that were sent; what DingTalk echoes of them is cut out of ``why``.
     """
+    read = read_older(answer, said=said)
+    return Delivered(receipt=read.receipt) if isinstance(read, Taken) else read
+
+
+def read_older(answer: Answer, *, proof: str | None = None, said: Iterable[str] = ()) -> Taken | Outcome:
+    """An answer of the older host (``oapi.dingtalk.com``): yes is a 2xx with an ``errcode`` of 0, and nothing else is.
+
+    Robots, ``gettoken``, uploads (proof ``media_id``), work notifications (``task_id``), look-ups of people (``result``).
+
+    Args:
+        answer: What came back.
+        proof: A field without which the yes is worth nothing.
+        said: The texts that were sent; what DingTalk echoes of them is cut out of ``why``.
+
+    Returns:
+        The yes, or the outcome that a refusal means: a block at the edge first (its body may carry a code too), then
+        the ``errcode``, then the HTTP status, then a redirect or a page that is no JSON (a block again).
+    """
+    return _read(answer, yes=frozenset({"0"}), proof=proof, said=said)
+
+
+def read_newer(answer: Answer, *, proof: str, said: Iterable[str] = ()) -> Taken | Outcome:
+    """An answer of the newer host (``api.dingtalk.com``): yes is a 2xx without a code that has the field ``proof``.
+
+    Tokens (proof ``accessToken``), app robots (``processQueryKey``), new todos (``id``), changed ones (``result``).
+    A 2xx does not prove it: an unknown path is answered with ``200 {"errcode": 404}``.
+
+    Args:
+        answer: What came back.
+        proof: The field that a yes to this call always has, with a value that is not empty.
+        said: The texts that were sent; what DingTalk echoes of them is cut out of ``why``.
+
+    Returns:
+        The yes, or the outcome that a refusal means, read as ``read_older`` does. A batch may be refused in part:
+        look at ``Taken.names("invalidStaffIdList")`` and ``("flowControlledStaffIdList")``.
+    """
+    return _read(answer, yes=frozenset({None, "0"}), proof=proof, said=said)
+
+
+def _read(answer: Answer, *, yes: frozenset[str | None], proof: str | None, said: Iterable[str]) -> Taken | Outcome:
     fields = _json_object(answer.body)
     if fields is None:
         row = _row_without_json(answer)
         return _outcome(row, f"HTTP {answer.status}: {row.meaning}{_quoted(_page_excerpt(answer.body), said)}")
     errmsg = _errmsg(fields)
     code = _code(fields, errmsg)
-    refusal = _row_for(answer, fields, code, errmsg)
+    refusal = _refusal(answer, fields, code, errmsg)
     if refusal is None:
-        return Delivered(receipt=_receipt(answer, fields))
+        if code in yes and (proof is None or fields.get(proof)):
+            return Taken(fields=fields, receipt=_receipt(answer, fields, code))
+        refusal = _UNREADABLE
     signal = f"code {code}" if code is not None else f"HTTP {answer.status}"
-    return _outcome(refusal, f"{refusal.meaning} ({_cleaned(signal)}){_quoted(errmsg, said)}")
+    request_id = _request_id(fields)
+    named = f"{signal}, request {request_id}" if request_id else signal
+    return _outcome(refusal, f"{refusal.meaning} ({_cleaned(named)}){_quoted(errmsg, said)}")
 
 
-def _row_for(answer: Answer, fields: Mapping[str, Any], code: str | None, errmsg: str) -> Row | None:
-    """The row for an answer in JSON; None is success."""
+def _refusal(answer: Answer, fields: Mapping[str, Any], code: str | None, errmsg: str) -> Row | None:
+    """What an answer in JSON refuses; None where nothing in it is a refusal."""
     known = _find(code, errmsg) if code is not None else None
     if fields.get("punish") or str(fields.get("status")) == "1111":
         return _BLOCKED_AND_MUTED if known and known.verdict == "cooldown" else _BLOCKED
@@ -366,12 +464,13 @@ def _row_for(answer: Answer, fields: Mapping[str, Any], code: str | None, errmsg
         return known
     if 300 <= answer.status < 400:
         return _BLOCKED
+    good = 200 <= answer.status < 300
     if code == "0":
         # "0" beside a refusing status contradicts itself: it may be there.
-        return None if 200 <= answer.status < 300 else _UNREADABLE
+        return None if good else _UNREADABLE
     by_status = _find(f"http {answer.status}", "")
     if code is None:
-        return by_status or _UNREADABLE
+        return None if good else by_status or _UNREADABLE
     if by_status and by_status.verdict == "retry":
         return _UNKNOWN_SERVER_CODE
     return by_status or _UNKNOWN_CODE
@@ -408,7 +507,7 @@ def _outcome(row: Row, why: str) -> Outcome:
         case "ban":
             return _closed(row, "ban", why, for_s=row.for_s or BAN_S, sender=EVERY_SENDER)
         case "fault":
-            return _closed(row, "fault", why, for_s=row.for_s or FAULT_S)
+            return _closed(row, "fault", why, for_s=row.for_s)
         case "cooldown" | "quota" | "busy" as cause:
             return _closed(row, cause, why, for_s=row.for_s)
         case other:
@@ -436,14 +535,18 @@ def _code(fields: Mapping[str, Any], errmsg: str) -> str | None:
 
     None where there is none, and where it is of a type that DingTalk does not use: ``false`` must not pass for 0.
     """
-    code = _scalar(fields.get("errcode")) if "errcode" in fields else _scalar(fields.get("code", fields.get("Code")))
+    code = _scalar(_first(fields, "errcode", "code", "Code"))
     if code != "88":
         return code
-    inside = _scalar(fields.get("sub_code", fields.get("subCode")))
+    inside = _scalar(_first(fields, "sub_code", "subCode"))
     if inside is None:
         named = re.search(r"subcode=(\w[\w.]*)", errmsg)
         inside = named[1] if named else None
     return inside or code
+
+
+def _first(fields: Mapping[str, Any], *names: str) -> object:
+    return next((value for name in names if (value := fields.get(name)) is not None), None)
 
 
 def _scalar(value: object) -> str | None:
@@ -459,16 +562,20 @@ def _errmsg(fields: Mapping[str, Any]) -> str:
 
 def _complaint(errmsg: str) -> str:
     """Without the advice that follows it (``description:…;solution:…;link:…``), which names all the checks."""
-    return re.split(r";\s*(?:solution|link|解决方案|参考链接)|, more:", errmsg, maxsplit=1)[0]
+    return re.split(r"[;；]\s*(?:solution|link|解决方案|参考链接)|, more:", errmsg, maxsplit=1)[0]
 
 
-def _receipt(answer: Answer, fields: Mapping[str, Any]) -> Mapping[str, str]:
-    receipt = {"errcode": "0"}
+def _receipt(answer: Answer, fields: Mapping[str, Any], code: str | None) -> Mapping[str, str]:
+    receipt = {"errcode": code} if code is not None else {}
     if answer.date:
         receipt["date"] = _cleaned(answer.date)
-    if request_id := _scalar(fields.get("request_id", fields.get("requestid"))):
+    if request_id := _request_id(fields):
         receipt["request_id"] = _cleaned(request_id)
     return receipt
+
+
+def _request_id(fields: Mapping[str, Any]) -> str | None:
+    return _scalar(_first(fields, "request_id", "requestid", "requestId", "RequestId"))
 
 
 # --- Words for people, without secrets and without the message --------------------------------------------------

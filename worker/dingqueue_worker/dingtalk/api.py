@@ -130,11 +130,12 @@ class Api:
         exchange = _Exchange(deadline=time.monotonic() + self._total_timeout_s)
         reset = _current.set(exchange)
         try:
-            response = self._session.send(
-                self._session.prepare_request(request),
+            prepared = self._session.prepare_request(request)
+            # Not Session.send: it reads the whole body of a redirect, however long, and follows what it names.
+            response = self._session.get_adapter(host.url).send(
+                prepared,
                 stream=True,
                 timeout=self._timeouts,
-                allow_redirects=False,
                 verify=host.verify,
                 cert=host.cert,
                 proxies=dict(host.proxies),
@@ -253,13 +254,19 @@ class _Watched(HTTPConnection):
         if self.sock is None:
             self.connect()
         exchange = _current.get()
-        left_s = exchange.left_s()
-        if left_s <= 0:
+        if exchange.left_s() <= 0:
             raise ConnectTimeoutError(self, "the request's total time is over before it left")
-        self.sock.settimeout(min(self.sock.gettimeout() or left_s, left_s))
         self._used_at = time.monotonic()
         exchange.left = True
         super().request(*args, **kwargs)
+
+    def send(self, data: Any) -> None:
+        if self.sock is not None:
+            left_s = _current.get().left_s()
+            if left_s <= 0:
+                raise TimeoutError("the request's total time is over")
+            self.sock.settimeout(left_s)
+        super().send(data)
 
 
 class _WatchedTls(_Watched, HTTPSConnection):
