@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from dingqueue_worker.embedded import Server
+from dingqueue_worker.sandbox.client import Sandbox, Space
 from support.state import State
 
 # Tests share the machine with the servers they start: an example's time says nothing about the code.
@@ -29,3 +30,18 @@ def state(valkey: Server) -> Iterator[State]:
     yield fleet
     fleet.store.close()
     fleet.redis.close()
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """One DingTalk for each test process; tests keep apart by namespace."""
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def space(sandbox: Sandbox) -> Iterator[Space]:
+    """A namespace of its own."""
+    own = sandbox.namespace()
+    yield own
+    own.delete()

@@ -1,1 +1,4 @@
-"""A local DingTalk that keeps DingTalk's rules, with an inbox page."""
+"""A local DingTalk that keeps DingTalk's rules, with an inbox page.
+
+It shares rules with the fleet, not code: what the fleet gets wrong must not look right here.
+"""

@@ -1,0 +1,257 @@
+"""The control API of a space: what tests and the command set up, and what they read back. JSON in and out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from dingqueue_worker.sandbox import view
+from dingqueue_worker.sandbox.model import STATES, Advance, Fault, Moment, Robot, Rules, State, problem
+from dingqueue_worker.sandbox.space import Conflict, RobotState, Space
+
+#: The longest that one request waits; the client asks again.
+MAX_WAIT_S = 60.0
+#: The most messages in one answer.
+MAX_PAGE = 10_000
+#: Spaces at a time; more is a test run that never ends one.
+MAX_SPACES = 10_000
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class _NewSpace(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    rules: Rules = Rules()
+
+
+def create_control(spaces: MutableMapping[str, Space]) -> Starlette:
+    """The control API; the request's space stands in its scope."""
+
+    async def add_space(request: Request) -> Response:
+        new = await _read(request, _NewSpace)
+        if new.name in spaces:
+            raise HTTPException(409, f"name: there is a namespace {new.name!r} already")
+        if len(spaces) >= MAX_SPACES:
+            raise HTTPException(429, f"there are {MAX_SPACES:,} namespaces already: delete some")
+        spaces[new.name] = Space(new.name, new.rules)
+        return JSONResponse({"name": new.name, "path": f"/ns/{new.name}"}, 201)
+
+    async def list_spaces(_: Request) -> Response:
+        return JSONResponse([{"name": space.name, "messages": space.stats()["requests"]} for space in spaces.values()])
+
+    async def delete_space(request: Request) -> Response:
+        if not spaces.pop(request.path_params["name"], None):
+            raise HTTPException(404, "there is no such namespace")
+        return JSONResponse({})
+
+    return Starlette(
+        routes=[
+            Route("/_sandbox/namespaces", list_spaces, methods=["GET"]),
+            Route("/_sandbox/namespaces", add_space, methods=["POST"]),
+            Route("/_sandbox/namespaces/{name}", delete_space, methods=["DELETE"]),
+            Route("/_sandbox/rules", _get_rules, methods=["GET"]),
+            Route("/_sandbox/rules", _put_rules, methods=["PUT"]),
+            Route("/_sandbox/robots", _get_robots, methods=["GET"]),
+            Route("/_sandbox/robots", _put_robot, methods=["PUT", "POST"]),
+            Route("/_sandbox/messages", _get_messages, methods=["GET"]),
+            Route("/_sandbox/messages/{number:int}", _get_message, methods=["GET"]),
+            Route("/_sandbox/stats", _get_stats, methods=["GET"]),
+            Route("/_sandbox/clock", _get_clock, methods=["GET"]),
+            Route("/_sandbox/clock", _put_clock, methods=["PUT"]),
+            Route("/_sandbox/clock/advance", _advance_clock, methods=["POST"]),
+            Route("/_sandbox/faults", _get_faults, methods=["GET"]),
+            Route("/_sandbox/faults", _add_fault, methods=["POST"]),
+            Route("/_sandbox/faults", _clear_faults, methods=["DELETE"]),
+            Route("/_sandbox/reset", _reset, methods=["POST"]),
+        ],
+        exception_handlers={HTTPException: _error, Conflict: _conflict},
+    )
+
+
+def _space(request: Request) -> Space:
+    space: Space = request.scope["space"]
+    return space
+
+
+async def _get_rules(request: Request) -> Response:
+    return JSONResponse(_space(request).rules.model_dump())
+
+
+async def _put_rules(request: Request) -> Response:
+    space = _space(request)
+    changes = await _json(request)
+    if not isinstance(changes, dict):
+        raise HTTPException(400, "body: expected a JSON object")
+    rules = _checked(Rules, space.rules.model_dump() | changes)
+    if rules.keep != space.rules.keep:
+        raise HTTPException(400, "keep: can be chosen only when the namespace is made")
+    space.rules = rules
+    return JSONResponse(rules.model_dump())
+
+
+async def _get_robots(request: Request) -> Response:
+    return JSONResponse([view.robot(state) for state in _space(request).robots.values()])
+
+
+async def _put_robot(request: Request) -> Response:
+    space = _space(request)
+    robot = await _read(request, Robot)
+    space.put_robot(robot)
+    return JSONResponse(view.robot(space.robots[robot.token]), 201)
+
+
+async def _get_messages(request: Request) -> Response:
+    space, query = _space(request), request.query_params
+    states = _states(query.get("state", "accepted"))
+    robot = _robot(space, query.get("robot"))
+    count, limit = _whole(query, "count", 0), min(_whole(query, "limit", MAX_PAGE), MAX_PAGE)
+    after = _whole(query, "after", 0)
+    wait_s = min(_seconds(query, "wait_s"), MAX_WAIT_S)
+    if count and wait_s:
+        seen = sum(one.number > after for one in space.messages if _fits(one, states, robot)) if after else None
+        enough = count if seen is None else space.count(states, robot) + count - seen
+        await space.wait(enough, states, robot, wait_s)
+    found = [one for one in space.messages if one.number > after and _fits(one, states, robot)]
+    return JSONResponse({
+        "messages": [view.message(one) for one in found[:limit]],
+        "more": len(found) > limit,
+        "count": space.count(states, robot),
+        "forgotten": space.messages[0].number - 1 if space.messages else 0,
+    })  # fmt: skip
+
+
+def _fits(message: Any, states: tuple[State, ...], robot: RobotState | None) -> bool:
+    return message.state in states and (robot is None or message.robot is robot)
+
+
+async def _get_message(request: Request) -> Response:
+    message = _space(request).find(request.path_params["number"])
+    if message is None:
+        raise HTTPException(404, "there is no message with this number, or it is forgotten")
+    return JSONResponse(view.message(message))
+
+
+async def _get_stats(request: Request) -> Response:
+    return JSONResponse(_space(request).stats())
+
+
+async def _get_clock(request: Request) -> Response:
+    return _clock(_space(request))
+
+
+async def _put_clock(request: Request) -> Response:
+    space = _space(request)
+    space.clock.set(await _read(request, Moment))
+    return _clock(space)
+
+
+async def _advance_clock(request: Request) -> Response:
+    space = _space(request)
+    space.clock.advance(round((await _read(request, Advance)).s * 1_000))
+    return _clock(space)
+
+
+def _clock(space: Space) -> Response:
+    return JSONResponse({"now_ms": space.clock.now_ms(), "stands": space.clock.stands})
+
+
+async def _get_faults(request: Request) -> Response:
+    return JSONResponse(_space(request).faults())
+
+
+async def _add_fault(request: Request) -> Response:
+    space = _space(request)
+    space.add_fault(await _read(request, Fault))
+    return JSONResponse(space.faults(), 201)
+
+
+async def _clear_faults(request: Request) -> Response:
+    _space(request).clear_faults()
+    return JSONResponse([])
+
+
+async def _reset(request: Request) -> Response:
+    await _json(request)
+    _space(request).reset()
+    return JSONResponse({})
+
+
+# --- Input ------------------------------------------------------------------------------------------------------
+
+
+async def _json(request: Request) -> Any:
+    # A form of another web page cannot send this content type.
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise HTTPException(415, "the content type must be application/json")
+    try:
+        return json.loads(await request.body() or b"{}")
+    except ValueError as error:
+        raise HTTPException(400, f"body: not JSON: {error}") from error
+
+
+async def _read(request: Request, model: type[_M]) -> _M:
+    return _checked(model, await _json(request))
+
+
+def _checked(model: type[_M], data: Any) -> _M:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise HTTPException(400, problem(error)) from error
+
+
+def _states(text: str) -> tuple[State, ...]:
+    if text == "any":
+        return STATES
+    wanted = text.split(",")
+    if not set(wanted) <= set(STATES):
+        raise HTTPException(400, f"state: expected any, or some of {', '.join(STATES)}")
+    return tuple(state for state in STATES if state in wanted)
+
+
+def _robot(space: Space, name: str | None) -> RobotState | None:
+    if name is None:
+        return None
+    state = space.named(name)
+    if state is None:
+        known = ", ".join(state.robot.name for state in space.robots.values()) or "none"
+        raise HTTPException(404, f"robot: there is no robot {name!r} here, only: {known}")
+    return state
+
+
+def _whole(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 12:
+        raise HTTPException(400, f"{name}: expected a whole number")
+    return int(text)
+
+
+def _seconds(query: Mapping[str, str], name: str) -> float:
+    try:
+        seconds = float(query.get(name, "0"))
+    except ValueError as error:
+        raise HTTPException(400, f"{name}: expected seconds") from error
+    if not 0 <= seconds < 86_400:
+        raise HTTPException(400, f"{name}: expected seconds, at least 0")
+    return seconds
+
+
+async def _error(_: Request, error: Exception) -> Response:
+    status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "failed")
+    return JSONResponse({"error": detail}, status)
+
+
+async def _conflict(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 409)
