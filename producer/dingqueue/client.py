@@ -21,6 +21,7 @@ from redis.retry import Retry
 
 from dingqueue import broker, outbox
 from dingqueue.contract import AssignJob, Card, Content, Feed, Job, Link, OnUnknown, SendJob, TooLong
+from dingqueue.environment import resolved
 from dingqueue.errors import EnqueueFailed, InvalidJob, LaneFull
 from dingqueue.jobs import assign_job, send_job, share_job
 from dingqueue.lanes import Accepted, Call, Full, Lanes, Repeat, Status, Submitted, UnknownDestination
@@ -44,7 +45,8 @@ class Client:
     """Hands jobs to the fleet. Cheap, thread-safe, fork-safe; connects at the first call.
 
     Args:
-        broker_url: Celery's broker; default ``DINGQUEUE_BROKER_URL``, else Redis on this machine.
+        broker_url: Celery's broker; default ``DINGQUEUE_BROKER_URL``, else Redis on this machine. ``file:PATH`` names
+            a file that holds it.
         state_url: The Redis that holds the lanes; default ``DINGQUEUE_STATE_URL``, else the broker.
         enqueue_timeout_s: A call returns or raises ``EnqueueFailed`` within this time, whatever Redis does.
         prefix: What the fleet's keys start with; default ``DINGQUEUE_PREFIX``, else ``dq:``.
@@ -60,9 +62,11 @@ class Client:
     ) -> None:
         if not enqueue_timeout_s > 0:
             raise ValueError(f"enqueue_timeout_s: a number of seconds above 0, not {enqueue_timeout_s!r}")
-        chosen = broker_url or os.environ.get("DINGQUEUE_BROKER_URL") or DEFAULT_BROKER_URL
+        chosen = resolved(broker_url or os.environ.get("DINGQUEUE_BROKER_URL") or DEFAULT_BROKER_URL)
         self._broker_url = chosen
-        self._state_url = state_url or (None if broker_url else os.environ.get("DINGQUEUE_STATE_URL")) or chosen
+        self._state_url = resolved(
+            state_url or (None if broker_url else os.environ.get("DINGQUEUE_STATE_URL")) or chosen
+        )
         if not self._state_url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("state_url: the lanes stand in Redis; with another broker give state_url='redis://…'")
         self._timeout_s = enqueue_timeout_s

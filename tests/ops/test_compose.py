@@ -33,7 +33,7 @@ def test_the_sandbox_profile_speaks_to_nobody_outside(services: dict[str, Any]) 
     assert set(services) == EXPECTED | {"sandbox"}
     for name in ("worker", "beat"):
         environment = services[name]["environment"]
-        assert {environment["DINGQUEUE_OAPI_URL"], environment["DINGQUEUE_API_URL"]} == {"http://sandbox:8765"}
+        assert {environment["DINGQUEUE_OAPI_URL"], environment["DINGQUEUE_API_URL"]} == {"http://sandbox:8025"}
         assert services[name]["depends_on"]["sandbox"]["condition"] == "service_healthy"
 
 

@@ -28,6 +28,7 @@ _ELSEWHERE = {
     "lanes": ("dingqueue_worker.operations:lanes", "worker", "What waits where, how fast it goes, and what is closed."),
     "dead": ("dingqueue_worker.operations:dead", "worker", "Read, replay, export or drop jobs that could not be sent."),
     "sandbox": ("dingqueue_worker.sandbox.command:sandbox", "sandbox", "A local DingTalk that keeps DingTalk's rules."),
+    "flower": ("dingqueue_worker.flower:flower", "monitor", "Watch tasks and workers in a browser: Celery's Flower."),
 }
 
 

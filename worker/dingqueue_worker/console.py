@@ -52,7 +52,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command; loads its module. Words about the missing extra where the install has not got it."""
         if cmd_name not in self._elsewhere:
-            return super().get_command(ctx, cmd_name)
+            return _unwrapped(super().get_command(ctx, cmd_name))
         path, extra, _ = self._elsewhere[cmd_name]
         module, _, attribute = path.partition(":")
         try:
@@ -61,7 +61,7 @@ class Commands(click.Group):
             if (error.name or "").startswith("dingqueue"):
                 raise
             raise needs(extra, error) from error
-        return command
+        return _unwrapped(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The help's list; what is not loaded speaks through its one line."""
@@ -73,6 +73,16 @@ class Commands(click.Group):
                 rows.append((name, command.get_short_help_str(formatter.width - 24)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _unwrapped(command: click.Command | None) -> click.Command | None:
+    """The command with its examples kept line by line: docstrings are raw, so they hold click's mark as two characters."""
+    if command and command.help:
+        command.help = command.help.replace("\\b\n", "\b\n")
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            _unwrapped(below)
+    return command
 
 
 def needs(extra: str, error: ModuleNotFoundError) -> Stop:

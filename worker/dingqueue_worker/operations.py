@@ -22,6 +22,7 @@ from rich.live import Live
 from rich.table import Table
 
 from dingqueue import broker
+from dingqueue.environment import resolved
 from dingqueue.lanes import Call
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
 from dingqueue_worker.console import Exit, F, Stop, clock, connection, say, show, span
@@ -35,7 +36,11 @@ class Desk:
     """The store and the broker for one command."""
 
     def __init__(self, broker_url: str | None, state_url: str | None) -> None:
-        chosen = broker_url or DEFAULT_BROKER_URL
+        try:
+            chosen = resolved(broker_url or DEFAULT_BROKER_URL)
+            state_url = resolved(state_url) if state_url else None
+        except ValueError as error:
+            raise Stop(Exit.USAGE, str(error)) from error
         if not (state_url or chosen).startswith(("redis://", "rediss://", "unix://")):
             raise Stop(Exit.USAGE, "--state-url: the lanes stand in Redis; with another broker name it")
         prefix = os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
