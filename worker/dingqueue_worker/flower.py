@@ -30,7 +30,7 @@ _SAVE_EVERY_MS = 60_000
 _OURS = "dingqueue."
 
 
-class Masked(Events):
+class Masked(Events):  # type: ignore[misc]  # Flower has no types
     """Flower's events, less the arguments of tasks that are not ours: those may hold anything.
 
     Ours are a job id, a grant number and a destination's name. Masked where they come in, so that neither a page nor the
