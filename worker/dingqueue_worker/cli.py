@@ -25,6 +25,7 @@ from dingqueue_worker.console import Commands, Exit, F, Stop, clock, connection,
 
 #: Commands that need more than a producer's install, or live beside what they run.
 _ELSEWHERE = {
+    "demo": ("dingqueue_worker.demo:demo", "demo", "The whole way once, on this machine, with nothing else needed."),
     "lanes": ("dingqueue_worker.operations:lanes", "worker", "What waits where, how fast it goes, and what is closed."),
     "dead": ("dingqueue_worker.operations:dead", "worker", "Read, replay, export or drop jobs that could not be sent."),
     "sandbox": ("dingqueue_worker.sandbox.command:sandbox", "sandbox", "A local DingTalk that keeps DingTalk's rules."),

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 
 from dingqueue_worker.app import create_app
-from dingqueue_worker.configuration import load
+from dingqueue_worker.configuration import ConfigurationError, load
 
-app = create_app(load(os.environ))
+try:
+    app = create_app(load(os.environ))
+except ConfigurationError as error:
+    # Celery would show a traceback of its own import machinery around it.
+    raise SystemExit(f"dingqueue does not start: {error}") from None

@@ -31,6 +31,10 @@ class JobDead(Exception):
     """How Celery and Flower are told that a job failed for good; the text is safe to show."""
 
 
+class JobWaits(Exception):
+    """How Celery and Flower are told that a job goes on later, and why; the text is safe to show."""
+
+
 class Attempt(Protocol):
     """Tries once and says how it ended."""
 
@@ -168,4 +172,5 @@ def report(job_id: str, destination: str, carry_out: Callable[[], tuple[Started,
     if settled.state == "dead":
         raise JobDead(why) from None
     # Celery's own Retry, published nowhere: the row in Flower says RETRY and why; the lane has the job.
-    raise TaskRetry(why or f"part {started.step + 1} of {ended.steps} delivered, the next one follows")
+    why = why or f"part {started.step + 1} of {ended.steps} delivered, the next one follows"
+    raise TaskRetry(why, exc=JobWaits(why))

@@ -1,0 +1,138 @@
+"""Workers as processes: what Celery shows of a job, pools, servers, kills, beat."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dingqueue_worker.embedded import Server
+from dingqueue_worker.sandbox.client import Space
+from support.events import Events
+from support.fleet import Fleet
+
+CONFIG = """
+[robots]
+ops.token = "token-ops"
+dev.token = "token-dev"
+[destinations]
+ops.robots = ["ops"]
+dev.robots = ["dev"]
+[fleet]
+backoff_base_s = 0.2
+connect_timeout_s = 1.0
+read_timeout_s = 1.0
+total_timeout_s = 1.5
+call_lease_s = 1.0
+max_attempts = 3
+"""
+
+
+@pytest.fixture
+def fleet(space: Space) -> Iterator[Fleet]:
+    space.robot("token-ops", name="ops")
+    space.robot("token-dev", name="dev")
+    with Fleet(CONFIG, oapi_url=space.oapi_url) as fleet:
+        yield fleet
+
+
+def test_celery_tells_the_truth_about_a_job(fleet: Fleet, space: Space) -> None:
+    with Events(fleet.broker_url) as events:
+        fleet.workers(1)
+        good = fleet.client.send("ops", "good")
+        events.wait_for(good, "received", "started", "succeeded")
+
+        space.fault("status", status=500, times=1, sender="ops")
+        again = fleet.client.send("ops", "again")
+        events.wait_for(again, "received", "started", "retried", "received", "started", "succeeded")
+        retried = next(one for one in events.heard if one["type"] == "task-retried")
+        assert "the server failed" in retried["exception"]
+
+        space.fault("errcode", errcode=430102, errmsg="不合适", times=1, sender="ops")
+        bad = fleet.client.send("ops", "bad")
+        events.wait_for(bad, "received", "started", "failed")
+        failed = events.last(bad)
+        assert "DingTalk finds the text unsuitable" in failed["exception"]
+        assert "Traceback" not in fleet.logs()
+        assert not any("eta" in one and one["eta"] for one in events.heard)
+
+
+def test_a_kill_in_mid_request_is_an_unknown_end_and_the_job_arrives(fleet: Fleet, space: Space) -> None:
+    workers = fleet.workers(2)
+    space.fault("slow", times=1, sender="ops", delay_s=60.0)
+    job_id = fleet.client.send("ops", "once more")
+    space.messages(count=1, robot="ops")
+    (busy,) = [one for one in workers if job_id in one.log()]
+
+    busy.kill()
+    (status,) = fleet.wait_for_end(job_id, within_s=40)
+
+    assert status.state == "delivered"
+    assert status.unknowns == 1
+    came = space.messages(robot="ops", state="any")
+    assert [one.uuid for one in came] == [job_id, job_id]
+    assert [one.state for one in came] == ["accepted", "double"], "DingTalk is given the same id to drop the double"
+
+
+def test_gevent_is_refused_with_a_reason(fleet: Fleet) -> None:
+    worker = fleet.worker("-P", "gevent")
+
+    assert worker.child.wait(30) != 0
+    assert "dingqueue does not run on the gevent or eventlet pool: use --pool threads" in worker.log()
+
+
+def test_prefork_works_too(fleet: Fleet) -> None:
+    worker = fleet.worker("-P", "prefork", concurrency=2)
+    worker.wait_until_says("ready.")
+
+    job_ids = fleet.client.send_many({"destination": "ops", "text": f"number {n}"} for n in range(10))
+
+    assert {status.state for status in fleet.wait_for_end(*job_ids)} == {"delivered"}
+
+
+def test_a_server_that_evicts_is_refused(space: Space) -> None:
+    evicting = Server(durable=False, options={"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}).start()
+    try:
+        with Fleet(CONFIG, oapi_url=space.oapi_url, server=evicting) as fleet:
+            worker = fleet.worker()
+            assert worker.child.wait(30) != 0
+            assert "may evict jobs (maxmemory-policy allkeys-lru)" in worker.log()
+    finally:
+        evicting.stop()
+
+
+def test_a_server_without_a_file_is_warned_about(space: Space) -> None:
+    forgetful = Server(durable=False).start()
+    try:
+        with Fleet(CONFIG, oapi_url=space.oapi_url, server=forgetful) as fleet:
+            fleet.workers(1)[0].wait_until_says("set appendonly yes")
+    finally:
+        forgetful.stop()
+
+
+def test_beat_runs_what_has_a_calendar(fleet: Fleet) -> None:
+    (worker,) = fleet.workers(1)
+    beat = fleet.beat()
+
+    beat.wait_until_says("beat: Starting...")
+    beat.wait_until_says("dingqueue.prune")
+    worker.wait_until_says("Task dingqueue.prune")
+
+
+def test_a_wrong_configuration_stops_the_boot_and_names_the_key(tmp_path: Path) -> None:
+    config = tmp_path / "dingqueue.toml"
+    config.write_text('[robots.ops]\ntokn = "planted-token"\n')
+    command = [sys.executable, "-m", "celery", "-A", "dingqueue_worker.main", "worker"]
+    env = {**os.environ, "DINGQUEUE_CONFIG": str(config)}
+
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+
+    said = ended.stdout + ended.stderr
+    assert ended.returncode != 0
+    assert "robots.ops.tokn" in said
+    assert "Traceback" not in said
+    assert "planted-token" not in said
