@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import threading
@@ -72,6 +73,7 @@ mobile = "13800000002"
 @click.option("--keep", is_flag=True, help="Leave it all running, with Flower beside it, until Ctrl-C.")
 def demo(keep: bool) -> None:
     """Send real jobs of every kind through a real server and worker to a local DingTalk. Needs nothing else."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends in order, like Ctrl-C
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     try:
         with _running(console) as stage:
