@@ -4,23 +4,26 @@
 -- All keys start with <base>, which holds the fleet's hash tag: one slot, whatever a script finds out to touch.
 --
 --   pace                 hash   destination -> {"senders": [..], "in_flight": n, "expires_ms": n, "max_waiting": n,
---                               "call_lease_ms": n, "keep_ms": n, "keep_dead_ms": n, "digest_ms": n|null}
---   senders              hash   sender -> {"windows": [[limit, ms], ..], "month": n|null, "reserve": n, "cooldown_ms": n,
---                               "shared": bool, "mark": config fingerprint}
+--                               "call_lease_ms": n, "keep_ms": n, "keep_dead_ms": n, "digest_ms": n|null}; where an app
+--                               speaks also "routes": {route: {"senders": [..], "in_flight": n|null}} and "first": {what
+--                               a job needs: the route of its first step}; "senders" are then those of all routes
+--   senders              hash   sender -> {"windows": [[limit, ms], ..], "month": n|null, "month_reserve": n|null,
+--                               "quota": whose month it is|null, "of": the app whose closing closes it too|null,
+--                               "reserve": n, "cooldown_ms": n, "shared": bool, "mark": config fingerprint}
 --   job:<id>             hash   the job's record (fields below)
 --   body:<id>            string the job on the wire; apart, so that the small record stays packed
 --   lane:<destination>   zset   waiting job -> urgent first, then submission number
 --   hold:<destination>   hash   {until, why}: the lane rests by itself (paused; a job of several steps waits to go on)
 --   rest:<destination>   string until when a digest lane collects what comes, ms
 --   single:<destination> string its first job goes alone: nothing that waits there can be folded
---   busy:<destination>   zset   job that is out -> end of its lease, ms
+--   busy:<destination>   zset   job that is out -> end of its lease, ms; with "/<route>" those out by a route with a limit
 --   leases               zset   job that is out -> end of its lease, ms
 --   later                zset   job -> not before, ms
 --   expiry               zset   job that may still wait -> not worth sending after, ms
 --   due                  zset   lane with something waiting -> when somebody must look, ms
 --   turns:<sender>       zset   lane that waits for a shared sender -> its turn
 --   sender:<s>:<window>  zset   permit "<job>/<grant>" -> counts until, ms
---   sender:<s>:<yyyymm>  string permits of a calendar month (Beijing's, as DingTalk bills)
+--   sender:<s>:<yyyymm>  string permits of a calendar month (Beijing's, as DingTalk bills); <s> may be a quota's name
 --   sender:<s>:closed    hash   {until, cause, why, since, mark, probe, probe_until}; <s> = * closes all
 --   sender:<s>:faults    string proofs of misconfiguration since the last success
 --   dead                 zset   dead job -> when it died, ms
@@ -35,6 +38,7 @@ local DAY_MS = 86400000
 local MOST_CALLS = 16               -- calls in one go; the rest is due at once
 local CALL_LEASE_CAP_MS = 300000
 local FOLD_LEASE_MS = 5000
+local LOOK_PAST = 50                -- jobs whose own route is full, past which a lane with routes is searched
 
 local function clock()
   if ARGV[2] ~= '' then return tonumber(ARGV[2]) end
@@ -107,37 +111,54 @@ local function stamp_permit(sender, permit, counts_from)
   end
 end
 
+local function month_key(sender, pace) return base .. 'sender:' .. (pace.quota or sender) .. ':' .. month() end
+
+local function count_month(sender, n)
+  local pace = sender_pace(sender)
+  if not pace or not (pace.month or pace.quota) then return end
+  local key = month_key(sender, pace)
+  redis.call('INCRBY', key, n)
+  redis.call('PEXPIRE', key, 40 * DAY_MS)
+end
+
 local function take_permit(sender, permit, counts_from)
   stamp_permit(sender, permit, counts_from)
-  if sender_pace(sender).month then
-    local key = base .. 'sender:' .. sender .. ':' .. month()
-    redis.call('INCR', key)
-    redis.call('PEXPIRE', key, 40 * DAY_MS)
-  end
+  count_month(sender, 1)
 end
 
 local function give_permit_back(sender, permit)
   local pace = sender_pace(sender)
   if not pace then return end
   for _, window in ipairs(pace.windows) do redis.call('ZREM', window_key(sender, window), permit) end
-  if pace.month then redis.call('DECR', base .. 'sender:' .. sender .. ':' .. month()) end
+  count_month(sender, -1)
   if pace.shared then touched[sender] = true end
+end
+
+-- What may close a sender: itself, and the app that it is an interface of.
+local function closings(sender)
+  local keys = {base .. 'sender:' .. sender .. ':closed'}
+  local pace = sender_pace(sender)
+  if pace and pace.of then keys[2] = base .. 'sender:' .. pace.of .. ':closed' end
+  return keys
 end
 
 -- When a sender is closed: until when, else nil. The first job after a mute is a probe: no second one beside it.
 local function closed_until(sender)
   local all = redis.call('HGET', base .. 'sender:*:closed', 'until')
-  if all and tonumber(all) > now then return tonumber(all) end
-  local key = base .. 'sender:' .. sender .. ':closed'
-  local held = redis.call('HMGET', key, 'until', 'cause', 'probe_until')
-  if not held[1] then return nil end
-  if tonumber(held[1]) > now then return tonumber(held[1]) end
-  if held[2] == 'busy' then
-    redis.call('DEL', key)
-    return nil
+  local at = all and tonumber(all) > now and tonumber(all) or nil
+  for _, key in ipairs(closings(sender)) do
+    local held = redis.call('HMGET', key, 'until', 'cause', 'probe_until')
+    local ends = nil
+    if held[1] and tonumber(held[1]) > now then
+      ends = tonumber(held[1])
+    elseif held[2] == 'busy' then
+      redis.call('DEL', key)
+    elseif held[3] and tonumber(held[3]) > now then
+      ends = tonumber(held[3])
+    end
+    if ends and (not at or ends > at) then at = ends end
   end
-  if held[3] and tonumber(held[3]) > now then return tonumber(held[3]) end
-  return nil
+  return at
 end
 
 -- Has the sender room for the lane's first job? nil, or when to look again. `ahead` lanes go before this one.
@@ -159,22 +180,31 @@ local function full_until(sender, urgent, ahead)
     end
   end
   if pace.month and not at then
-    local name, next_month = month()
-    local used = tonumber(redis.call('GET', base .. 'sender:' .. sender .. ':' .. name) or 0)
+    local _, next_month = month()
+    local used = tonumber(redis.call('GET', month_key(sender, pace)) or 0)
     if used >= (urgent and pace.month or pace.month - (pace.month_reserve or 0)) then at = next_month end
   end
   return at
 end
 
-local function leave_turns(destination, pace)
-  for _, sender in ipairs(pace.senders) do
+-- How a job goes: the senders that may carry its next step, the route's name, and the route's own limit of jobs out.
+-- A route that is not published (any more) is nobody's: whoever is asked says where else.
+local function way(pace, need, route)
+  if not pace.routes then return pace.senders end
+  local name = route and pace.routes[route] and route or pace.first[need or 'send'] or pace.first.send
+  local found = pace.routes[name]
+  return found.senders, name, found.in_flight
+end
+
+local function leave_turns(destination, senders)
+  for _, sender in ipairs(senders) do
     local sp = sender_pace(sender)
     if sp and sp.shared and redis.call('ZREM', base .. 'turns:' .. sender, destination) == 1 then touched[sender] = true end
   end
 end
 
-local function join_turns(destination, pace, urgent)
-  for _, sender in ipairs(pace.senders) do
+local function join_turns(destination, senders, urgent)
+  for _, sender in ipairs(senders) do
     local sp = sender_pace(sender)
     if sp and sp.shared then
       local key = base .. 'turns:' .. sender
@@ -189,10 +219,10 @@ local function join_turns(destination, pace, urgent)
   end
 end
 
--- The lane's sender with room and the most of it, or nil and when to look again.
-local function pick_sender(destination, pace, urgent)
+-- Of these senders of a lane the one with room and the most of it, or nil and when to look again.
+local function pick_sender(destination, senders, urgent)
   local best, best_used, at
-  for _, sender in ipairs(pace.senders) do
+  for _, sender in ipairs(senders) do
     local sp = sender_pace(sender)
     local ahead = 0
     if sp and sp.shared then
@@ -217,16 +247,30 @@ local function lift(id, destination)
   redis.call('ZREM', base .. 'later', id)
   redis.call('ZREM', base .. 'busy:' .. destination, id)
   redis.call('ZREM', base .. 'leases', id)
+  local pace = lane_pace(destination)
+  for name, route in pairs(pace and pace.routes or {}) do
+    if route.in_flight then redis.call('ZREM', base .. 'busy:' .. destination .. '/' .. name, id) end
+  end
+end
+
+-- The job is out until its lease ends.
+local function lend(id, destination, name, ends)
+  redis.call('ZADD', base .. 'busy:' .. destination, int(ends), id)
+  redis.call('ZADD', base .. 'leases', int(ends), id)
+  local pace = lane_pace(destination)
+  local route = name and pace and pace.routes and pace.routes[name]
+  if route and route.in_flight then redis.call('ZADD', base .. 'busy:' .. destination .. '/' .. name, int(ends), id) end
 end
 
 local BUCKETS = {500, 1000, 2500, 5000, 10000, 30000, 60000, 120000, 300000, 600000, 1800000, 3600000, 7200000}
 
--- The job's last state. Who died keeps its body, for replay.
-local function finish(id, state, cause, why)
+-- The job's last state, kept as long as its lane says, or longer. Who died keeps its body, for replay.
+local function finish(id, state, cause, why, keep_longer_ms)
   local job = base .. 'job:' .. id
   local record = redis.call('HMGET', job, 'kind', 'destination', 'submitted_ms', 'at_ms')
   local pace = lane_pace(record[2])
   local keep_ms = pace and (state == 'dead' and pace.keep_dead_ms or pace.keep_ms) or DAY_MS
+  keep_ms = math.max(keep_ms, keep_longer_ms or 0)
   lift(id, record[2])
   redis.call('ZREM', base .. 'expiry', id)
   redis.call('HSET', job, 'state', state, 'ended_ms', int(now), 'cause', cause, 'why', why)
@@ -259,22 +303,23 @@ local function wait_in_lane(id, destination, score)
   redis.call('ZADD', base .. 'lane:' .. destination, score, id)
 end
 
-local function give(id, destination, kind, sender)
+local function give(id, destination, kind, sender, name)
   local job = base .. 'job:' .. id
   local grant = redis.call('HINCRBY', job, 'grant', 1)
   local unanswered = redis.call('HINCRBY', job, 'calls', 1)
   local lease = math.min(lane_pace(destination).call_lease_ms * 2 ^ (unanswered - 1), CALL_LEASE_CAP_MS)
   local ends = int(now + lease)
   redis.call('ZREM', base .. 'lane:' .. destination, id)
-  redis.call('ZADD', base .. 'busy:' .. destination, ends, id)
-  redis.call('ZADD', base .. 'leases', ends, id)
+  lend(id, destination, name, now + lease)
   redis.call('HSET', job, 'state', 'called', 'sender', sender)
+  if name then redis.call('HSET', job, 'way', name) end
   local rest = lane_pace(destination).digest_ms
   if rest then redis.call('SET', base .. 'rest:' .. destination, int(now + rest), 'PX', int(rest)) end
   take_permit(sender, id .. '/' .. grant, now + lease)
-  local closed = base .. 'sender:' .. sender .. ':closed'
-  if redis.call('EXISTS', closed) == 1 then
-    redis.call('HSET', closed, 'probe', id .. '/' .. grant, 'probe_until', ends)
+  for _, closed in ipairs(closings(sender)) do
+    if redis.call('EXISTS', closed) == 1 then
+      redis.call('HSET', closed, 'probe', id .. '/' .. grant, 'probe_until', ends)
+    end
   end
   calls[#calls + 1] = id
   calls[#calls + 1] = kind
@@ -298,23 +343,26 @@ local function collects_until(destination, lane, id)
   return now + FOLD_LEASE_MS
 end
 
--- Calls what the lane may send now and notes when somebody must look again.
+-- Calls what the lane may send now and notes when somebody must look again. Jobs go in order; only where they have
+-- routes does one go past those whose own route is full.
 local function look(destination, most)
   local lane, due, busy = base .. 'lane:' .. destination, base .. 'due', base .. 'busy:' .. destination
   local pace = lane_pace(destination)
   local given, expired = 0, 0
+  local place, full, soonest = 0, {}, nil
   local function wait(at)
     redis.call('ZADD', due, int(math.max(at, now + 1)), destination)
   end
   while true do
-    local id = redis.call('ZRANGE', lane, 0, 0)[1]
+    local id = redis.call('ZRANGE', lane, place, place)[1]
     if not id then
+      if soonest then return wait(soonest) end
       redis.call('ZREM', due, destination)
-      if pace then leave_turns(destination, pace) end
+      if pace then leave_turns(destination, pace.senders) end
       return
     end
     if not pace then return wait(now + 60000) end
-    local record = redis.call('HMGET', base .. 'job:' .. id, 'kind', 'expires_ms', 'urgent', 'step')
+    local record = redis.call('HMGET', base .. 'job:' .. id, 'kind', 'expires_ms', 'urgent', 'step', 'need', 'route')
     if not record[1] then                                   -- its record is gone (evicted): nothing to send
       redis.call('ZREM', lane, id)
     elseif tonumber(record[2]) <= now and tonumber(record[4] or 0) == 0 then
@@ -324,32 +372,45 @@ local function look(destination, most)
     else
       local held = redis.call('HGET', base .. 'hold:' .. destination, 'until')
       if held and tonumber(held) > now then
-        leave_turns(destination, pace)
+        leave_turns(destination, pace.senders)
         return wait(tonumber(held))
       end
       if redis.call('ZCARD', busy) >= pace.in_flight then
-        leave_turns(destination, pace)
+        leave_turns(destination, pace.senders)
         return wait(tonumber(redis.call('ZRANGE', busy, 0, 0, 'WITHSCORES')[2]))
       end
       if given >= most or #calls >= 4 * MOST_CALLS then
         return redis.call('ZADD', due, int(now), destination)   -- more may go; others first
       end
       local urgent = record[3] == '1'
-      local sender, at = pick_sender(destination, pace, urgent)
+      local senders, name, in_flight = way(pace, record[5], record[6])
+      local sender, at
+      if name and full[name] then
+        at = soonest
+      elseif in_flight and redis.call('ZCARD', busy .. '/' .. name) >= in_flight then
+        leave_turns(destination, senders)
+        at = tonumber(redis.call('ZRANGE', busy .. '/' .. name, 0, 0, 'WITHSCORES')[2])
+      else
+        sender, at = pick_sender(destination, senders, urgent)
+        if not sender then join_turns(destination, senders, urgent) end
+      end
       if not sender then
-        join_turns(destination, pace, urgent)
-        return wait(at)
-      end
-      if pace.digest_ms and not urgent and tonumber(record[4] or 0) == 0 then
-        local collects = collects_until(destination, lane, id)
-        if collects then
-          leave_turns(destination, pace)
-          return wait(collects)
+        if not soonest or at < soonest then soonest = at end
+        place = place + 1
+        if not name or place >= LOOK_PAST then return wait(soonest) end
+        full[name] = true
+      else
+        if pace.digest_ms and not urgent and tonumber(record[4] or 0) == 0 then
+          local collects = collects_until(destination, lane, id)
+          if collects then
+            leave_turns(destination, senders)
+            return wait(collects)
+          end
         end
+        leave_turns(destination, senders)
+        give(id, destination, record[1], sender, name)
+        given = given + 1
       end
-      leave_turns(destination, pace)
-      give(id, destination, record[1], sender)
-      given = given + 1
     end
   end
 end

@@ -26,3 +26,13 @@ def key_base(prefix: str = DEFAULT_PREFIX) -> str:
 def robot_sender(name: str) -> str:
     """The sender behind a webhook robot of the configuration."""
     return f"robot.{name}"
+
+
+def app_sender(name: str, interface: str) -> str:
+    """The sender behind one interface of an app of the configuration: DingTalk counts each by itself."""
+    return f"{app_closing(name)}.{interface}"
+
+
+def app_closing(name: str) -> str:
+    """What closes all interfaces of an app at once."""
+    return f"app.{name}"

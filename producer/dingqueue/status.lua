@@ -8,7 +8,8 @@ local destination = redis.call('HGET', base .. 'job:' .. ARGV[3], 'destination')
 local place = redis.call('ZRANK', base .. 'lane:' .. destination, ARGV[3])
 local pace = lane_pace(destination)
 local out = {}
-for _, sender in ipairs(pace and pace.senders or {}) do
+local needs = redis.call('HMGET', base .. 'job:' .. ARGV[3], 'need', 'route')
+for _, sender in ipairs(pace and way(pace, needs[1], needs[2]) or {}) do
   local sp = sender_pace(sender)
   local window = sp and sp.windows[1]
   if window then

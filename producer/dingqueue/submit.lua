@@ -1,4 +1,5 @@
--- submit(job id, kind, destination, body, urgent "0|1", at ms or "0", expires_in ms or "", on_unknown) = ARGV[3..10]
+-- submit(job id, kind, destination, body, urgent "0|1", at ms or "0", expires_in ms or "", on_unknown,
+--   need: what its first step takes, one of the pace's "first") = ARGV[3..11]
 -- Stores a job in its lane, once, and calls what may go.
 -- Returns  {"accepted", calls} | {"repeat", state} | {"full", waiting} | {"unknown destination"}
 -- Cost     O(log n), n jobs waiting in the lane.
@@ -20,15 +21,15 @@ local score = int(urgent == '1' and number or NORMAL + number)
 local expires = int(math.max(at, now) + (expires_in or pace and pace.expires_ms or DAY_MS))
 redis.call('SET', base .. 'body:' .. id, body)
 redis.call('HSET', job, 'kind', kind, 'destination', destination, 'state', 'waiting', 'score', score, 'urgent', urgent,
-  'submitted_ms', int(now), 'at_ms', int(at), 'expires_ms', expires, 'on_unknown', ARGV[10])
+  'submitted_ms', int(now), 'at_ms', int(at), 'expires_ms', expires, 'on_unknown', ARGV[10], 'need', ARGV[11])
 redis.call('ZADD', base .. 'expiry', expires, id)
 count('accepted:' .. kind .. ':' .. destination)
 if at > now then
   redis.call('ZADD', base .. 'later', int(at), id)
 else
   redis.call('ZADD', base .. 'lane:' .. destination, score, id)
-  -- A lane whose head could not go keeps its appointment; only a new head changes it.
-  if waiting == 0 or urgent == '1' then
+  -- A lane whose head could not go keeps its appointment; only a new head changes it, or one with a route of its own.
+  if waiting == 0 or urgent == '1' or pace and pace.routes then
     look(destination, MOST_CALLS)
     take_turns()
   end

@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dingqueue.messages.mobiles import documented_mobile
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
-from dingqueue_worker.settings import App, Destination, Fleet, Person, Robot, Secret, Settings
+from dingqueue_worker.settings import App, Destination, Fleet, Organisation, Person, Robot, Secret, Settings
 
 DEFAULT_CONFIG = "dingqueue.toml"
 DEFAULT_OAPI_URL = "https://oapi.dingtalk.com"
@@ -63,9 +63,10 @@ def load(environ: Mapping[str, str]) -> Settings:
     if document is None:
         raise ConfigurationError(problems)
     found = _File(document, _resolved(document, environ, path.parent, problems), problems)
+    organisations = _organisations(found)
     robots = _robots(found, urls)
-    apps = {name: _app(name, app) for name, app in found.tables("apps", _App).items()}
     people = {name: _person(name, person) for name, person in found.tables("people", _Person).items()}
+    apps = {name: _app(found, name, app) for name, app in found.tables("apps", _App).items()}
     destinations = _destinations(found)
     fleet = _fleet(found)
     if problems:
@@ -75,6 +76,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         prefix=environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX,
         robots=MappingProxyType(robots),
         apps=MappingProxyType(apps),
+        organisations=MappingProxyType(organisations),
         destinations=MappingProxyType(destinations),
         people=MappingProxyType(people),
         fleet=fleet,
@@ -134,6 +136,13 @@ def _hook(text: str) -> str:
     return text
 
 
+def _page(text: str) -> str:
+    url = _split(text)
+    if url is None or url.scheme not in {"http", "https", "dingtalk"} or not url.hostname or len(text.encode()) > 1_024:
+        raise ValueError
+    return text
+
+
 Text: TypeAlias = Annotated[str, Strict(), AfterValidator(_visible)]
 Id: TypeAlias = Annotated[Text, BeforeValidator(_id)]
 Count: TypeAlias = Annotated[int, Strict(), BeforeValidator(_number)]
@@ -161,6 +170,7 @@ class _Robot(_Table):
     window_s: Seconds = Field(60, description=_SECONDS)
     cooldown_s: Seconds = Field(600, description=_SECONDS)
     urgent_reserve: Count = Field(0, ge=0, description="a whole number, less than the robot's limit")
+    organisation: Text | None = Field(None, description="a name of [organisations]")
 
 
 class _App(_Table):
@@ -168,6 +178,21 @@ class _App(_Table):
     app_secret: Text = Field(description="the app's secret (Client Secret)")
     agent_id: Count | None = Field(None, ge=1, description="the app's AgentId, a whole number")
     robot_code: Text | None = Field(None, description="the robotCode of the app's robot")
+    token_by: Literal["oauth2", "gettoken", "corpid"] = Field(
+        "oauth2", description='"oauth2", "gettoken" or "corpid" (key and secret are then a corpid and a corpsecret)'
+    )
+    calls_per_s: Count = Field(20, ge=1, le=1_000, description="a whole number of calls from 1 to 1000")
+    organisation: Text | None = Field(None, description="a name of [organisations]")
+    todo_url: Annotated[Text, AfterValidator(_page)] | None = Field(
+        None, description="an address that begins with https://, http:// or dingtalk://, of at most 1024 bytes"
+    )
+    todo_creator: Text | None = Field(None, description="a name of [people]")
+
+
+class _Organisation(_Table):
+    api_calls: Count | None = Field(None, ge=1, description="a whole number of calls a month, at least 1")
+    webhook_calls: Count | None = Field(None, ge=1, description="a whole number of messages a month, at least 1")
+    urgent_reserve: Count = Field(0, ge=0, description="a whole number, less than either quota")
 
 
 class _Destination(_Table):
@@ -175,7 +200,11 @@ class _Destination(_Table):
     app: Text | None = Field(None, description="a name of [apps]")
     conversation: Text | None = Field(None, description="the group's openConversationId (cid…)")
     users: Names = Field((), description="a list of names of [people]")
+    departments: tuple[Annotated[int, Strict(), Field(ge=1)], ...] = Field(
+        (), description="a list of department ids, whole numbers"
+    )
     via: Literal["robot", "notice"] = Field("robot", description='"robot" or "notice"')
+    unique: Annotated[bool, Strict()] = Field(False, description="true or false")
     overflow: Literal["wait", "digest"] = Field("wait", description='"wait" or "digest"')
     expires_s: Seconds = Field(86_400, description=_SECONDS)
     max_waiting: Count = Field(1_000_000, ge=1, description="a whole number of jobs, at least 1")
@@ -206,7 +235,7 @@ class _Fleet(_Table):
     )
 
 
-_TABLES = ("robots", "apps", "destinations", "people", "fleet")
+_TABLES = ("robots", "apps", "organisations", "destinations", "people", "fleet")
 #: Values of these are never shown: secrets, and people's numbers.
 _PRIVATE = frozenset({"token", "secret", "app_key", "app_secret", "user_id", "mobile", "union_id"})
 #: The producer's rule for a destination's name; the others follow it, since names become keys and labels.
@@ -312,7 +341,7 @@ def _robots(found: _File, urls: Mapping[str, str]) -> dict[str, Robot]:
             problem = f"the same as robots.{owners[token]}.token: one robot has one clock, so it has one name"
             found.say((*path, "token"), problem)
         owners.setdefault(token, name)
-        given = table.given()
+        given = table.given() | {"organisation": _organisation(found, path, table.organisation)}
         given.pop("keyword", None)
         given |= {"token": Secret(token), "secret": Secret(chosen) if (chosen := table.secret or secret) else None}
         robots[name] = Robot(name=name, keywords=table.keyword, **given)
@@ -360,8 +389,33 @@ def _taken_apart(text: str, hosts: set[str]) -> tuple[str, str | None]:
     return token, secret
 
 
-def _app(name: str, table: _App) -> App:
-    return App(name=name, **table.given() | {"app_secret": Secret(table.app_secret)})
+def _organisations(found: _File) -> dict[str, Organisation]:
+    organisations = {}
+    for name, table in found.tables("organisations", _Organisation).items():
+        for key in ("api_calls", "webhook_calls"):
+            quota = getattr(table, key)
+            if quota is not None and table.urgent_reserve >= quota:
+                problem = f"expected less than {key} ({quota}), found {table.urgent_reserve}"
+                found.say(("organisations", name, "urgent_reserve"), problem)
+        organisations[name] = Organisation(name=name, **table.given())
+    return organisations
+
+
+def _organisation(found: _File, path: tuple[str, ...], given: str | None) -> str | None:
+    """The one that is named; the only one there is where none is named."""
+    if given is not None:
+        found.refer((*path, "organisation"), "organisations", given)
+        return given
+    return found.names["organisations"][0] if len(found.names["organisations"]) == 1 else None
+
+
+def _app(found: _File, name: str, table: _App) -> App:
+    path = ("apps", name)
+    if table.todo_creator is not None:
+        found.refer((*path, "todo_creator"), "people", table.todo_creator)
+    organisation = _organisation(found, path, table.organisation)
+    given = table.given() | {"app_secret": Secret(table.app_secret), "organisation": organisation}
+    return App(name=name, **given)
 
 
 def _person(name: str, table: _Person) -> Person:
@@ -390,7 +444,7 @@ def _destinations(found: _File) -> dict[str, Destination]:
 def _without_app(found: _File, path: tuple[str, ...], table: _Destination) -> None:
     if not table.robots:
         found.say(path, "expected robots, or an app, found neither: nothing could speak there")
-    for key in ("conversation", "users", "via"):
+    for key in ("conversation", "users", "departments", "via", "unique"):
         if key in table.model_fields_set:
             found.say((*path, key), "expected an app beside it: a webhook robot speaks in its own group only")
 
@@ -398,12 +452,17 @@ def _without_app(found: _File, path: tuple[str, ...], table: _Destination) -> No
 def _with_app(found: _File, path: tuple[str, ...], table: _Destination) -> None:
     app = _at(found.resolved, ("apps", table.app or ""))
     has = app if isinstance(app, Mapping) else {}
-    if table.conversation and table.users:
+    people = table.users or table.departments
+    if table.conversation and people:
         found.say(path, "expected conversation or users, found both: make them two destinations")
-    elif not (table.conversation or table.users or table.robots):
+    elif not (table.conversation or people or table.robots):
         found.say(path, "expected conversation, users or robots beside the app, found none: nobody would see a message")
+    if table.via != "notice":
+        for key in ("departments", "unique"):
+            if key in table.model_fields_set:
+                found.say((*path, key), 'expected via = "notice" beside it: only work notifications have that')
     if table.via == "notice":
-        if not table.users:
+        if not people:
             found.say((*path, "via"), "expected users beside it: a work notification goes to people, not to a group")
         if "agent_id" not in has:
             found.say((*path, "via"), f"a work notification needs apps.{table.app}.agent_id, which is not given")

@@ -34,17 +34,19 @@ class Close:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """DingTalk said yes. ``receipt`` is its acknowledgement, kept with the job."""
+    """DingTalk said yes. ``receipt`` is its acknowledgement, kept with the job; ``why`` says whom it did not reach."""
 
     receipt: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    why: str = ""
     close: Close | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """DingTalk took it and proves nothing (work notifications, app robots)."""
+    """DingTalk took it and proves nothing (work notifications, app robots). ``why`` says whom it cannot reach."""
 
     receipt: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    why: str = ""
     close: Close | None = None
 
 
@@ -102,6 +104,23 @@ Outcome: TypeAlias = Delivered | Accepted | Snooze | Retry | Unknown | Dead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What a job did to what an earlier one left at DingTalk; noted in that one's record, if it is still kept.
+
+    Attributes:
+        job_id: The earlier job.
+        state: Its state from now on (``cancelled``); None leaves it.
+        why: What a person should read there; None leaves it.
+        receipt: Entries that are added to its receipt, or replace those of the same name.
+    """
+
+    job_id: str
+    state: str | None = None
+    why: str | None = None
+    receipt: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """One attempt's end and how far it brought the job.
 
@@ -109,8 +128,18 @@ class Ended:
         outcome: How the attempt ended.
         steps: How many steps (requests) the job takes in all, at least 1.
         notes: What later steps need from this one (a media id, a todo's id); kept in the job's record.
+        route: How the next attempt goes, by the name the pace knows (``todo``, ``webhook``); None is the same way.
+        rest_s: Before the next step, where this one was good.
+        keep_s: The record is needed at least this long after the job's end.
+        look_up_s: The result of what was accepted is to be looked up after this time.
+        mark: What this job did to an earlier one.
     """
 
     outcome: Outcome
     steps: int = 1
     notes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    route: str | None = None
+    rest_s: float = 0.0
+    keep_s: float | None = None
+    look_up_s: float | None = None
+    mark: Mark | None = None

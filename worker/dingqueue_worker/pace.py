@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from dingqueue.routes import robot_sender
-from dingqueue_worker.settings import Destination, Fleet, Robot, Settings
+from dingqueue.routes import app_closing, app_sender, robot_sender
+from dingqueue_worker.routing import RESULT, Route, first_routes, routes_of
+from dingqueue_worker.settings import App, Destination, Fleet, Robot, Settings
 
 #: Webhook robots speak one at a time: order is kept, and a mute costs one refusal.
 ROBOT_IN_FLIGHT = 1
-#: Calls a second of one app to one interface, standard edition: [limit, ms].
-#: https://open.dingtalk.com/document/development/how-to-process-api-throttling-on-the-dingtalk-server
-APP_WINDOW = [20, 1000]
+#: Jobs of one destination with an app that are out at a time: enough to fill 20 calls a second at 400 ms each.
+APP_IN_FLIGHT = 8
+#: Recipients of one app's work notifications in a minute. The page names 5,000, the error's text 1,500; past the limit
+#: DingTalk answers with success and drops the message, so it is the lower one that we keep.
+#: https://open.dingtalk.com/document/development/asynchronous-sending-of-enterprise-session-messages
+NOTICES_PER_MINUTE = 1_500
+NOTICE_USERS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +37,10 @@ def pace_of(settings: Settings) -> Pace:
     senders = {
         robot_sender(robot.name): _robot(robot, shared=used.count(robot.name) > 1) for robot in settings.robots.values()
     }
-    senders |= {
-        f"app.{app.name}": {"windows": [APP_WINDOW], "reserve": 0, "cooldown_ms": 60_000, "shared": True, "mark": ""}
-        for app in settings.apps.values()
-    }
+    for robot in settings.robots.values():
+        senders[robot_sender(robot.name)] |= _quota(settings, robot.organisation, "webhook")
+    for app in settings.apps.values():
+        senders |= _app(app, settings)
     return Pace(
         lanes={destination.name: _lane(destination, settings.fleet) for destination in settings.destinations.values()},
         senders=senders,
@@ -44,8 +49,25 @@ def pace_of(settings: Settings) -> Pace:
 
 
 def _lane(destination: Destination, fleet: Fleet) -> dict[str, Any]:
+    routes = routes_of(destination)
+    lane = _plain_lane(destination, fleet)
+    if not routes:
+        return lane
+    alone = {"webhook": ROBOT_IN_FLIGHT}
+    return lane | {
+        "senders": [sender for senders in routes.values() for sender in senders],
+        "in_flight": APP_IN_FLIGHT,
+        "routes": {
+            route: {"senders": list(senders)} | ({"in_flight": alone[route]} if route in alone else {})
+            for route, senders in routes.items()
+        },
+        "first": dict(first_routes(destination)),
+    }
+
+
+def _plain_lane(destination: Destination, fleet: Fleet) -> dict[str, Any]:
     return {
-        "senders": [robot_sender(name) for name in destination.robots] or [f"app.{destination.app}"],
+        "senders": [robot_sender(name) for name in destination.robots],
         "in_flight": ROBOT_IN_FLIGHT,
         "expires_ms": _ms(destination.expires_s),
         "max_waiting": destination.max_waiting,
@@ -65,11 +87,56 @@ def _robot(robot: Robot, *, shared: bool) -> dict[str, Any]:
     }
 
 
+def _app(app: App, settings: Settings) -> dict[str, dict[str, Any]]:
+    """A sender for each interface of an app, and the entry that closes them all at once."""
+    usual = {"reserve": 0, "cooldown_ms": 60_000, "mark": app_mark(app)}
+    second = [app.calls_per_s, 1_000]
+    found: dict[str, dict[str, Any]] = {app_closing(app.name): usual | {"windows": [], "shared": False}}
+    for interface in (*get_args(Route), RESULT):
+        if interface == "webhook":
+            continue
+        windows = [second, _notices(app, settings)] if interface == "notice" else [second]
+        sender = usual | {"windows": windows, "shared": True, "of": app_closing(app.name)}
+        # The address book is free of the monthly quota.
+        # https://open.dingtalk.com/document/development/basic-interfaces-such-as-log-off-and-address-book
+        found[app_sender(app.name, interface)] = sender | (
+            {} if interface == "lookup" else _quota(settings, app.organisation, "api")
+        )
+    return found
+
+
+def _notices(app: App, settings: Settings) -> list[int]:
+    """Calls a minute, so that their recipients stay within the limit, whichever destinations the calls are for."""
+    notices = [one for one in settings.destinations.values() if one.app == app.name and one.via == "notice"]
+    most = max((NOTICE_USERS if one.departments else min(len(one.users), NOTICE_USERS) for one in notices), default=1)
+    return [NOTICES_PER_MINUTE // max(most, 1), 60_000]
+
+
+def _quota(settings: Settings, organisation: str | None, kind: str) -> dict[str, Any]:
+    """Whose month a sender's calls count in, and how many it has."""
+    found = settings.organisations.get(organisation or "")
+    if found is None:
+        return {}
+    month = found.api_calls if kind == "api" else found.webhook_calls
+    quota = {"quota": f"organisation.{found.name}.{kind}"}
+    return quota if month is None else quota | {"month": month, "month_reserve": found.urgent_reserve}
+
+
 def _mark(robot: Robot) -> str:
     """A fingerprint that changes with the robot's configuration and gives nothing of it away."""
     secret = robot.secret.reveal() if robot.secret else ""
-    said = "\0".join((robot.token.reveal(), secret, *robot.keywords))
-    return hashlib.sha256(said.encode()).hexdigest()[:12]
+    return _fingerprint(robot.token.reveal(), secret, *robot.keywords)
+
+
+def app_mark(app: App) -> str:
+    """The same for an app: what could mend it is its credentials, its agent and its robot."""
+    return _fingerprint(
+        app.app_key, app.app_secret.reveal(), app.token_by, str(app.agent_id or ""), app.robot_code or ""
+    )
+
+
+def _fingerprint(*said: str) -> str:
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()[:12]
 
 
 def _ms(seconds: float) -> int:

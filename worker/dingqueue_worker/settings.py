@@ -40,17 +40,47 @@ class Robot:
     cooldown_s: float = 600.0
     #: Permits of each window that only urgent jobs may use.
     urgent_reserve: int = 0
+    #: Whose monthly quota its messages count in.
+    organisation: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class App:
-    """An enterprise app's credentials."""
+    """An enterprise app: its credentials, its limits, and what its todos need."""
 
     name: str
     app_key: str
     app_secret: Secret
     agent_id: int | None = None
     robot_code: str | None = None
+    #: Which call gives its token: the present one, the older one, or the oldest, whose key and secret are a corpid and
+    #: a corpsecret.
+    token_by: Literal["oauth2", "gettoken", "corpid"] = "oauth2"  # noqa: S105 - the name of a call
+    #: Calls a second of one app to one interface; 20 is the standard edition's.
+    #: https://open.dingtalk.com/document/development/how-to-process-api-throttling-on-the-dingtalk-server
+    calls_per_s: int = 20
+    #: Whose monthly quota its calls count in.
+    organisation: str | None = None
+    #: Where a todo leads that has no address of its own: DingTalk takes none without.
+    todo_url: str | None = None
+    #: Who gives the work, a name of the people; else it is the first of those who get it.
+    todo_creator: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Organisation:
+    """What an organisation may call in a calendar month (Beijing's); None is not known, and then not a limit.
+
+    https://open.dingtalk.com/document/development/dingtalk-application-development-platform-billing-model
+    """
+
+    name: str
+    #: The standard edition has 5,000.
+    api_calls: int | None = None
+    #: Messages of webhook robots; the standard edition has 3,000.
+    webhook_calls: int | None = None
+    #: Calls of each month and kind that only urgent jobs may use.
+    urgent_reserve: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +92,11 @@ class Destination:
     app: str | None = None
     conversation: str | None = None
     users: tuple[str, ...] = ()
+    #: Ids of departments, with those below them; for work notifications.
+    departments: tuple[int, ...] = ()
     via: Literal["robot", "notice"] = "robot"
+    #: Add the job's mark to work notifications: DingTalk drops the same text to the same person on the same day.
+    unique: bool = False
     overflow: Literal["wait", "digest"] = "wait"
     expires_s: float = 86_400.0
     max_waiting: int = 1_000_000
@@ -116,6 +150,7 @@ class Settings:
     prefix: str = "dq:"
     robots: Mapping[str, Robot] = field(default_factory=dict)
     apps: Mapping[str, App] = field(default_factory=dict)
+    organisations: Mapping[str, Organisation] = field(default_factory=dict)
     destinations: Mapping[str, Destination] = field(default_factory=dict)
     people: Mapping[str, Person] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)

@@ -420,13 +420,16 @@ class Store:
     ) -> dict[str, SenderView]:
         names = list(paces)
         closed = self._closed(names)
+        # An app's own entry has no window: it only says what closes all of its interfaces.
+        names = [name for name in names if paces[name]["windows"]]
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.zcount(f"{self._base}sender:{name}:{paces[name]['windows'][0][1]}", f"({now_ms}", "+inf")
             used = _ask(pipe.execute)
         views = {}
         for name, permits in zip(names, used, strict=True):
-            until, why, broken, _cause = max(closed[name], every, key=lambda row: int(row[0] or 0))
+            of = closed.get(paces[name].get("of", ""), every)
+            until, why, broken, _cause = max(closed[name], of, every, key=lambda row: int(row[0] or 0))
             limit, window_ms = paces[name]["windows"][0]
             shut = until is not None and int(until) > now_ms
             views[name] = SenderView(
@@ -538,9 +541,9 @@ def _row(ended: Ended, *, step: int, wait_s: float, most: int, notes: Mapping[st
     verdict: str
     match outcome:
         case Delivered():
-            verdict, receipt = "delivered", dict(outcome.receipt)
+            verdict, receipt, why = "delivered", dict(outcome.receipt), outcome.why
         case Accepted():
-            verdict, receipt = "accepted", dict(outcome.receipt)
+            verdict, receipt, why = "accepted", dict(outcome.receipt), outcome.why
         case Snooze():
             verdict, why, cause, sent = "snooze", outcome.why, outcome.cause, outcome.sent
         case Retry():
@@ -555,8 +558,24 @@ def _row(ended: Ended, *, step: int, wait_s: float, most: int, notes: Mapping[st
     return (
         verdict, step, ended.steps, int(sent), round(wait_s * 1000), most, why, cause,
         json.dumps(receipt, ensure_ascii=False), json.dumps({**notes, **ended.notes}, ensure_ascii=False),
-        *_close_row(outcome.close),
+        *_close_row(outcome.close), json.dumps(_more(ended), ensure_ascii=False),
     )  # fmt: skip
+
+
+def _more(ended: Ended) -> dict[str, Any]:
+    """What few attempts have, as ``settle.lua`` describes it."""
+    mark = ended.mark
+    found = {
+        "route": ended.route,
+        "rest_ms": round(ended.rest_s * 1000) or None,
+        "keep_ms": None if ended.keep_s is None else round(ended.keep_s * 1000),
+        "look_up_ms": None if ended.look_up_s is None else round(ended.look_up_s * 1000),
+        "mark": mark
+        and {"id": mark.job_id, "receipt": dict(mark.receipt)}
+        | ({} if mark.state is None else {"state": mark.state})
+        | ({} if mark.why is None else {"why": mark.why}),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _close_row(close: Close | None) -> tuple[Argument, ...]:

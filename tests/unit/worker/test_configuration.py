@@ -10,7 +10,7 @@ import pytest
 
 from dingqueue_worker import configuration
 from dingqueue_worker.configuration import ConfigurationError, load
-from dingqueue_worker.settings import App, Destination, Fleet, Person, Robot, Secret, Settings
+from dingqueue_worker.settings import App, Destination, Fleet, Organisation, Person, Robot, Secret, Settings
 
 #: Planted wherever a secret may be misplaced; none of its forms may come back.
 PLANTED = "PlantedSecret0123456789"
@@ -134,7 +134,7 @@ def test_what_the_file_leaves_out_is_the_settings_own_default(read: Load) -> Non
     ("model", "of"),
     [
         (configuration._Robot, Robot), (configuration._App, App), (configuration._Destination, Destination),
-        (configuration._Person, Person), (configuration._Fleet, Fleet),
+        (configuration._Person, Person), (configuration._Fleet, Fleet), (configuration._Organisation, Organisation),
     ],
 )  # fmt: skip
 def test_every_setting_can_be_written_in_the_file_and_shows_its_real_default(
@@ -372,7 +372,7 @@ def test_a_value_from_the_environment_is_not_shown_whatever_it_is(refused: Refus
 WRONG: list[tuple[str, str]] = [
     # Misspelt tables and keys; the value under them is never shown.
     (f'{MINIMAL}[robotz.x]\ntoken = "{PLANTED}"', "robotz: no such table; did you mean robots?"),
-    (f'{MINIMAL}[zzz]\na = "{PLANTED}"', "zzz: no such table; there is apps, destinations, fleet, people, robots"),
+    (f'{MINIMAL}[zzz]\na = "{PLANTED}"', "zzz: no such table; there is apps, destinations, fleet, organisations, people, robots"),
     (MINIMAL.replace('"t1"', f'"t1"\nsecrt = "{PLANTED}"'), "robots.ops.secrt: no such setting; did you mean secret?"),
     (
         f"{MINIMAL}[people.alice]\nqqq = 1",
@@ -451,6 +451,14 @@ app = "acme"
         ('robot_code = "r"', 'conversation = "cid="\nusers = ["alice"]', "destinations.team: expected conversation or users, found both: make them two destinations"),
         ('robot_code = "r"', "", "destinations.team: expected conversation, users or robots beside the app, found none: nobody would see a message"),
         ('robot_code = "r"', 'users = ["alicia"]', 'destinations.team.users[0]: there is no "alicia" in [people]; did you mean alice?'),
+        ('robot_code = "r"', 'users = ["alice"]\ndepartments = [1]', 'destinations.team.departments: expected via = "notice" beside it: only work notifications have that'),
+        ('robot_code = "r"', 'users = ["alice"]\nunique = true', 'destinations.team.unique: expected via = "notice" beside it: only work notifications have that'),
+        ("agent_id = 1", 'departments = [0]\nvia = "notice"', "destinations.team.departments[0]: expected a list of department ids, whole numbers, found 0"),
+        ('robot_code = "r"\ntodo_creator = "bob"', 'users = ["alice"]', 'apps.acme.todo_creator: there is no "bob" in [people]; there is alice'),
+        ('robot_code = "r"\ntodo_url = "ftp://x"', 'users = ["alice"]', "apps.acme.todo_url: expected an address that begins with https://, http:// or dingtalk://, of at most 1024 bytes, found a text of 7 characters"),
+        ('robot_code = "r"\ntoken_by = "getoken"', 'users = ["alice"]', 'apps.acme.token_by: expected "oauth2", "gettoken" or "corpid" (key and secret are then a corpid and a corpsecret), found "getoken"; did you mean gettoken?'),
+        ('robot_code = "r"\norganisation = "x"', 'users = ["alice"]', 'apps.acme.organisation: there is no "x" in [organisations]; there is none'),
+        ('robot_code = "r"', 'users = ["alice"]\n[organisations.acme]\napi_calls = 10\nurgent_reserve = 10', "organisations.acme.urgent_reserve: expected less than api_calls (10), found 10"),
         ("agent_id = 0", 'users = ["alice"]\nvia = "notice"', "apps.acme.agent_id: expected the app's AgentId, a whole number, found 0"),
     ],
 )  # fmt: skip
@@ -462,11 +470,21 @@ def test_an_app_destination_has_what_its_way_needs(refused: Refused, app: str, d
     ("app", "destination"),
     [
         ('robot_code = "r"', 'conversation = "cid="'), ('robot_code = "r"', 'users = ["alice"]'),
-        ('agent_id = "7"', 'users = ["alice"]\nvia = "notice"'), ("", 'robots = ["ops"]\n[robots.ops]\ntoken = "t"'),
+        ('agent_id = "7"', 'users = ["alice"]\nvia = "notice"\nunique = true'), ("agent_id = 7", 'departments = [1]\nvia = "notice"'), ("", 'robots = ["ops"]\n[robots.ops]\ntoken = "t"'),
     ],
 )  # fmt: skip
 def test_an_app_destination_with_what_its_way_needs_is_taken(read: Load, app: str, destination: str) -> None:
     assert read(APP.format(app=app, destination=destination)).destinations["team"].app == "acme"
+
+
+def test_the_only_organisation_is_everybodys(read: Load) -> None:
+    one = MINIMAL + '[organisations.acme]\napi_calls = 5000\n[apps.a]\napp_key = "k"\napp_secret = "s"\n'
+
+    settings = read(one)
+    of_two = read(one + "[organisations.other]\n")
+
+    assert (settings.robots["ops"].organisation, settings.apps["a"].organisation) == ("acme", "acme")
+    assert (of_two.robots["ops"].organisation, of_two.apps["a"].organisation) == (None, None)
 
 
 def test_every_problem_is_told_at_once(refused: Refused) -> None:

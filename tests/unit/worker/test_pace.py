@@ -8,7 +8,7 @@ import json
 import pytest
 
 from dingqueue_worker.pace import pace_of
-from dingqueue_worker.settings import App, Destination, Fleet, Robot, Secret, Settings
+from dingqueue_worker.settings import App, Destination, Fleet, Organisation, Robot, Secret, Settings
 
 OPS = Robot(name="ops", token=Secret("planted-token"), secret=Secret("planted-secret"), keywords=("ops",))
 
@@ -89,8 +89,60 @@ def test_an_apps_calls_keep_dingtalks_20_a_second() -> None:
 
     pace = pace_of(settings(apps=(app,), destinations=(Destination(name="team", app="acme", conversation="cid"),)))
 
-    assert pace.senders["app.acme"]["windows"] == [[20, 1_000]]
-    assert pace.lanes["team"]["senders"] == ["app.acme"]
+    assert pace.senders["app.acme.group"]["windows"] == [[20, 1_000]]
+    assert pace.lanes["team"]["routes"]["group"] == {"senders": ["app.acme.group"]}
+    assert pace.lanes["team"]["in_flight"] > 1
+
+
+def test_what_closes_an_app_closes_each_of_its_interfaces() -> None:
+    app = App(name="acme", app_key="k", app_secret=Secret("s"))
+
+    senders = pace_of(settings(apps=(app,))).senders
+
+    assert senders.pop("app.acme")["windows"] == []
+    assert {sender["of"] for sender in senders.values()} == {"app.acme"}
+    assert {sender["mark"] for sender in senders.values()} == {
+        pace_of(settings(apps=(app,))).senders["app.acme"]["mark"]
+    }
+
+
+def test_the_webhook_route_beside_an_app_keeps_its_order() -> None:
+    team = Destination(name="team", app="acme", conversation="cid", robots=("ops",))
+
+    lane = pace_of(settings(OPS, apps=(App(name="acme", app_key="k", app_secret=Secret("s")),), destinations=(team,))).lanes["team"]  # fmt: skip
+
+    assert lane["routes"]["webhook"] == {"senders": ["robot.ops"], "in_flight": 1}
+    assert lane["first"] == {
+        "send": "group", "ring": "webhook", "assign": "todo", "share": "upload", "recall": "recall", "todo": "todo",
+    }  # fmt: skip
+
+
+def test_a_months_quota_is_the_organisations_and_not_a_senders() -> None:
+    told = dataclasses.replace(
+        settings(
+            dataclasses.replace(OPS, organisation="acme"),
+            apps=(App(name="acme", app_key="k", app_secret=Secret("s"), organisation="acme"),),
+        ),
+        organisations={"acme": Organisation(name="acme", api_calls=5_000, webhook_calls=3_000, urgent_reserve=100)},
+    )
+
+    senders = pace_of(told).senders
+
+    api = {"quota": "organisation.acme.api", "month": 5_000, "month_reserve": 100}
+    assert senders["app.acme.group"].items() >= api.items()
+    assert senders["app.acme.todo"].items() >= api.items()
+    assert senders["robot.ops"]["quota"] == "organisation.acme.webhook"
+    assert "month" not in senders["app.acme.lookup"], "the address book is free"
+
+
+@pytest.mark.parametrize(("users", "calls"), [(1, 1_500), (3, 500), (100, 15), (250, 15)])
+def test_work_notifications_keep_their_recipients_a_minute(users: int, calls: int) -> None:
+    everyone = tuple(f"p{number}" for number in range(users))
+    notices = Destination(name="notices", app="acme", users=everyone, via="notice")
+
+    senders = pace_of(settings(apps=(App(name="acme", app_key="k", app_secret=Secret("s")),), destinations=(notices,))).senders  # fmt: skip
+
+    assert senders["app.acme.notice"]["windows"] == [[20, 1_000], [calls, 60_000]]
 
 
 def test_without_senders_lanes_rest_a_minute() -> None:

@@ -1,8 +1,10 @@
 -- What `settle` and `release` share: how an attempt that did not deliver goes on. Put after call.lua, before them.
 
--- Waits before the next attempt. A job in mid-steps keeps its lane to itself meanwhile, so that its parts arrive together.
+-- Waits before the next attempt. A job in mid-steps keeps its lane to itself meanwhile, so that its parts arrive together;
+-- not where an app speaks: there no order is promised.
 local function wait_for_retry(id, destination, score, step, wait_ms, why)
-  if step > 0 then
+  local pace = lane_pace(destination)
+  if step > 0 and not (wait_ms > 0 and pace and pace.routes) then
     wait_in_lane(id, destination, FRONT)
     if wait_ms > 0 then
       redis.call('HSET', base .. 'hold:' .. destination, 'until', int(now + wait_ms), 'why', why)

@@ -44,10 +44,10 @@ for _, id in ipairs(ended('leases')) do
 end
 
 for _, id in ipairs(ended('later')) do
-  local record = redis.call('HMGET', base .. 'job:' .. id, 'destination', 'score')
+  local record = redis.call('HMGET', base .. 'job:' .. id, 'destination', 'score', 'step')
   redis.call('ZREM', base .. 'later', id)
   if record[1] then
-    wait_in_lane(id, record[1], record[2])
+    wait_in_lane(id, record[1], tonumber(record[3] or 0) > 0 and FRONT or record[2])
     redis.call('ZADD', due, int(now), record[1])
   end
 end

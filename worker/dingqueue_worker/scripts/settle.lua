@@ -1,5 +1,8 @@
 -- settle(job id, grant, verdict, step, steps, sent "0|1", wait_ms, most, why, cause, receipt, notes,
---        closes sender or "", close_ms, close cause, close why) = ARGV[3..18]
+--        closes sender or "", close_ms, close cause, close why, more) = ARGV[3..19]
+-- `more` is a JSON object of what few attempts have: "route" of the next step, "rest_ms" before it, "keep_ms" that the
+-- record is kept at least, "look_up_ms" after which the result is looked up, "mark" on an earlier job: {"id", "state",
+-- "why", "receipt"}.
 -- How an attempt ended: delivered, accepted, snooze, retry, unknown or dead. Moves the permit, may close a sender, calls.
 -- `close_ms` is "month" until the next calendar month, "" for the sender's own cool-down. A second fault in a row marks the sender broken (event "broken").
 -- Returns  {state, calls, events} | {"stale", state, calls, events}
@@ -8,6 +11,7 @@
 local id, grant, verdict = ARGV[3], ARGV[4], ARGV[5]
 local step, steps, sent = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
 local wait_ms, most, why, cause = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], ARGV[12]
+local more = cjson.decode(ARGV[19])
 local job = base .. 'job:' .. id
 local record = redis.call('HMGET', job, 'state', 'grant', 'destination', 'sender', 'step', 'score', 'cause')
 local state, destination, sender = record[1], record[3], record[4]
@@ -27,17 +31,34 @@ if not current then
   end
 else
   if sent then stamp_permit(sender, permit, now) else give_permit_back(sender, permit) end
-  local closed = base .. 'sender:' .. sender .. ':closed'
-  if redis.call('EXISTS', closed) == 1 then
-    -- Only a success opens it again for all; a probe that told nothing leaves the next job to be the probe.
-    if good then
-      if tonumber(redis.call('HGET', closed, 'until')) <= now then redis.call('DEL', closed) end
-    elseif redis.call('HGET', closed, 'probe') == permit then
-      redis.call('HDEL', closed, 'probe', 'probe_until')
+  -- DingTalk does not count what it refused for its rate.
+  if sent and ARGV[17] == 'busy' then count_month(sender, -1) end
+  for _, closed in ipairs(closings(sender)) do
+    if redis.call('EXISTS', closed) == 1 then
+      -- Only a success opens it again for all; a probe that told nothing leaves the next job to be the probe.
+      if good then
+        if tonumber(redis.call('HGET', closed, 'until')) <= now then
+          redis.call('DEL', closed)
+          -- Who waited for the probe need not wait for its lease.
+          local of = (sender_pace(sender) or {}).of
+          for _, name in ipairs(of and redis.call('HKEYS', base .. 'senders') or {sender}) do
+            local sp = sender_pace(name)
+            if sp and sp.shared and (name == sender or sp.of == of) then touched[name] = true end
+          end
+        end
+      elseif redis.call('HGET', closed, 'probe') == permit then
+        redis.call('HDEL', closed, 'probe', 'probe_until')
+      end
     end
   end
-  if good then redis.call('DEL', base .. 'sender:' .. sender .. ':faults') end
+  if good then
+    redis.call('DEL', base .. 'sender:' .. sender .. ':faults')
+    local pace = sender_pace(sender)
+    if pace and pace.of then redis.call('DEL', base .. 'sender:' .. pace.of .. ':faults') end
+  end
+  redis.call('HSET', job, 'notes', ARGV[14])
 end
+if more.route then redis.call('HSET', job, 'route', more.route) end
 count('attempts:' .. destination .. ':' .. verdict .. ':' .. cause)
 lift(id, destination)
 
@@ -73,20 +94,41 @@ if closing ~= '' then
   count('closed:' .. closing .. ':' .. close_cause)
 end
 
+-- What this job did to an earlier one is noted there, if its record is still kept.
+local function mark(of)
+  local other = base .. 'job:' .. of.id
+  if redis.call('EXISTS', other) == 0 then return end
+  if of.state then redis.call('HSET', other, 'state', of.state, 'cause', of.state) end
+  if of.why then redis.call('HSET', other, 'why', of.why) end
+  if of.receipt then
+    local all = cjson.decode(redis.call('HGET', other, 'receipt') or '{}')
+    for name, value in pairs(of.receipt) do all[name] = value end
+    redis.call('HSET', other, 'receipt', cjson.encode(all))
+  end
+end
+
+if more.mark then mark(more.mark) end
 if good then
   local receipt = ARGV[13]
   if steps > 1 then                               -- each step's own acknowledgement is kept: "2.request_id"
     local all = cjson.decode(redis.call('HGET', job, 'receipt') or '{}')
-    for name, value in pairs(cjson.decode(receipt)) do all[int(step + 1) .. '.' .. name] = value end
+    for name, value in pairs(cjson.decode(receipt)) do
+      -- A person's is told once, whichever step it came with.
+      all[string.sub(name, 1, 7) == 'person.' and name or int(step + 1) .. '.' .. name] = value
+    end
     receipt = cjson.encode(all)
   end
   redis.call('HINCRBY', job, 'attempts', 1)
   redis.call('HSET', job, 'last', verdict, 'fails', 0, 'why', '', 'cause', '', 'receipt', receipt, 'notes', ARGV[14])
   if step + 1 < steps then
     redis.call('HSET', job, 'step', int(step + 1), 'steps', int(steps))
-    wait_in_lane(id, destination, FRONT)
+    wait_for_retry(id, destination, FRONT, step + 1, more.rest_ms or 0, why)
   else
-    finish(id, verdict, verdict, '')
+    finish(id, verdict, verdict, why, more.keep_ms)
+    if more.look_up_ms then
+      redis.call('ZADD', base .. 'results', int(now + more.look_up_ms), id)
+      redis.call('PEXPIRE', base .. 'results', 3 * DAY_MS)
+    end
   end
 elseif verdict == 'snooze' then
   redis.call('HINCRBY', job, 'snoozes', 1)

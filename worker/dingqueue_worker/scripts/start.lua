@@ -6,22 +6,26 @@
 local id, grant, lease_ms = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local job = base .. 'job:' .. id
 local record = redis.call('HMGET', job, 'state', 'grant', 'destination', 'sender', 'expires_ms', 'step', 'attempts', 'fails', 'notes',
-  'score')
+  'score', 'way')
 local state, destination, sender = record[1], record[3], record[4]
 if not state then return {'stale', 'gone', calls} end
 if state ~= 'called' or record[2] ~= grant then return {'stale', state, calls} end
 
 local permit = id .. '/' .. grant
 local step = tonumber(record[6] or 0)
-local closed = base .. 'sender:' .. sender .. ':closed'
 local all = redis.call('HGET', base .. 'sender:*:closed', 'until')
-local held = redis.call('HMGET', closed, 'until', 'probe', 'cause')
 -- The sender was closed between the call and now, or another job is its probe: back to the lane, nothing spent.
-local shut = all and tonumber(all) > now or held[1] and (tonumber(held[1]) > now or held[3] ~= 'busy' and held[2] ~= permit)
+local shut = all and tonumber(all) > now
+local probed = {}
+for _, closed in ipairs(closings(sender)) do
+  local held = redis.call('HMGET', closed, 'until', 'probe', 'cause')
+  if held[1] and (tonumber(held[1]) > now or held[3] ~= 'busy' and held[2] ~= permit) then shut = true end
+  if held[2] == permit then probed[#probed + 1] = closed end
+end
 local expired = tonumber(record[5]) <= now and step == 0
 if shut or expired then
   give_permit_back(sender, permit)
-  if held[2] == permit then redis.call('HDEL', closed, 'probe', 'probe_until') end
+  for _, closed in ipairs(probed) do redis.call('HDEL', closed, 'probe', 'probe_until') end
   if expired then
     finish(id, 'expired', 'expired', 'not sent in time')
   else
@@ -36,9 +40,8 @@ end
 
 local ends = now + lease_ms
 redis.call('HSET', job, 'state', 'sending', 'started_ms', int(now), 'calls', 0)
-redis.call('ZADD', base .. 'busy:' .. destination, int(ends), id)
-redis.call('ZADD', base .. 'leases', int(ends), id)
-if held[1] then redis.call('HSET', closed, 'probe_until', int(ends)) end
+lend(id, destination, record[11], ends)
+for _, closed in ipairs(probed) do redis.call('HSET', closed, 'probe_until', int(ends)) end
 stamp_permit(sender, permit, ends)
 return {'started', redis.call('GET', base .. 'body:' .. id) or '', sender, int(step), record[7] or '0', record[8] or '0',
   record[9] or '{}'}
