@@ -15,6 +15,8 @@ from support.state import State
 # Tests share the machine with the servers they start: an example's time says nothing about the code.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
+# For a night or a doubt: pytest --hypothesis-profile=deep
+settings.register_profile("deep", settings.get_profile("shared machine"), max_examples=3_000)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ MIN_PIECE_BYTES = 1_000
 _PLACES = (
     re.compile(r"\n[ \t]*\n+"),
     re.compile(r"\n"),
-    re.compile(r"[。！？；…][”’」』）]*|[.!?;][\"')]*\s"),
+    re.compile(r"[。！？；…][”’」』）]*|[.!?;][\"')”’]*\s"),
     re.compile(r"\s"),
 )
 #: What a cut would break: markdown links, addresses, and the tokens that ring.

@@ -312,7 +312,8 @@ class _Long:
         widest = gap + words.left_out.format(count=len(self.text))
         room_bytes = self._room_bytes() - split.cost_bytes(widest)
         first = next(split.pieces(self.text, limit_bytes=room_bytes, markdown=self._is_markdown))
-        left_out = split.graphemes(self.text[first.end :].strip())
+        # A run of white space counts once: line breaks were made visible with blanks that nobody wrote.
+        left_out = split.graphemes(" ".join(self.text[first.end :].split()))
         if not left_out:  # there was only white space too much
             return first.text, 0
         return first.text + gap + words.left_out.format(count=left_out), left_out
