@@ -71,7 +71,10 @@ terms = st.fixed_dictionaries(
         "on_unknown": st.sampled_from(["resend", "hold"]),
     },
 )
-_options = {"too_long": st.sampled_from(["split", "split", "shorten", "refuse"]), "tables": st.sampled_from(["lines", "keep"])}
+_options = {
+    "too_long": st.sampled_from(["split", "split", "shorten", "refuse"]),
+    "tables": st.sampled_from(["lines", "keep"]),
+}
 _cards = st.fixed_dictionaries(
     {
         "title": short_texts(),
