@@ -27,7 +27,8 @@
 --   sender:<s>:closed    hash   {until, cause, why, since, mark, probe, probe_until}; <s> = * closes all
 --   sender:<s>:faults    string proofs of misconfiguration since the last success
 --   dead                 zset   dead job -> when it died, ms
---   counts               hash   counters and histogram buckets
+--   alive                zset   "<role>:<host>:<process>" -> its last sign of life, ms
+--   counts               hash   counters and histogram buckets, each told of in ops/METRICS.md
 --
 -- Every key but those of waiting jobs expires.
 
@@ -61,6 +62,34 @@ local lane_paces, sender_paces = {}, {}
 local function int(x) return string.format('%.0f', x) end
 
 local function count(field, n) redis.call('HINCRBY', base .. 'counts', field, n or 1) end
+
+-- A process says that it is there; who has said nothing for a day is forgotten.
+local function sign(who)
+  redis.call('ZADD', base .. 'alive', int(now), who)
+  redis.call('ZREMRANGEBYSCORE', base .. 'alive', '-inf', int(now - DAY_MS))
+  redis.call('PEXPIRE', base .. 'alive', DAY_MS)
+end
+
+local BUCKETS = {500, 1000, 2500, 5000, 10000, 30000, 60000, 120000, 300000, 600000, 1800000, 3600000, 7200000}
+
+local function observe(name, destination, ms)
+  local bucket = 'inf'
+  for _, edge in ipairs(BUCKETS) do
+    if ms <= edge then bucket = int(edge) break end
+  end
+  count(name .. ':' .. destination .. ':' .. bucket)
+  count(name .. '_ms:' .. destination, int(math.max(ms, 0)))
+end
+
+-- The job leaves the fleet's hands: what it took in them is the fleet's and DingTalk's own time. All else of a job's
+-- time is waiting for a limit, a back-off or its hour.
+local function let_go(id)
+  local job = base .. 'job:' .. id
+  local since = redis.call('HGET', job, 'ready_ms')
+  if not since then return end
+  redis.call('HINCRBY', job, 'own_ms', int(math.max(now - since, 0)))
+  redis.call('HDEL', job, 'ready_ms')
+end
 
 local function lane_pace(destination)
   local pace = lane_paces[destination]
@@ -262,12 +291,10 @@ local function lend(id, destination, name, ends)
   if route and route.in_flight then redis.call('ZADD', base .. 'busy:' .. destination .. '/' .. name, int(ends), id) end
 end
 
-local BUCKETS = {500, 1000, 2500, 5000, 10000, 30000, 60000, 120000, 300000, 600000, 1800000, 3600000, 7200000}
-
 -- The job's last state, kept as long as its lane says, or longer. Who died keeps its body, for replay.
 local function finish(id, state, cause, why, keep_longer_ms)
   local job = base .. 'job:' .. id
-  local record = redis.call('HMGET', job, 'kind', 'destination', 'submitted_ms', 'at_ms')
+  local record = redis.call('HMGET', job, 'kind', 'destination', 'submitted_ms', 'at_ms', 'replayed_ms', 'own_ms')
   local pace = lane_pace(record[2])
   local keep_ms = pace and (state == 'dead' and pace.keep_dead_ms or pace.keep_ms) or DAY_MS
   keep_ms = math.max(keep_ms, keep_longer_ms or 0)
@@ -287,13 +314,8 @@ local function finish(id, state, cause, why, keep_longer_ms)
   redis.call('PEXPIRE', job, int(keep_ms))
   count('ended:' .. record[1] .. ':' .. record[2] .. ':' .. state)
   if state == 'delivered' or state == 'accepted' then
-    local took = now - math.max(tonumber(record[3]), tonumber(record[4]))
-    local bucket = 'inf'
-    for _, edge in ipairs(BUCKETS) do
-      if took <= edge then bucket = int(edge) break end
-    end
-    count('latency:' .. record[2] .. ':' .. bucket)
-    count('latency_ms:' .. record[2], int(math.max(took, 0)))
+    observe('latency', record[2], now - math.max(tonumber(record[3]), tonumber(record[4]), tonumber(record[5] or 0)))
+    observe('own', record[2], tonumber(record[6] or 0))
   end
 end
 
@@ -303,7 +325,7 @@ local function wait_in_lane(id, destination, score)
   redis.call('ZADD', base .. 'lane:' .. destination, score, id)
 end
 
-local function give(id, destination, kind, sender, name)
+local function give(id, destination, kind, sender, name, ready)
   local job = base .. 'job:' .. id
   local grant = redis.call('HINCRBY', job, 'grant', 1)
   local unanswered = redis.call('HINCRBY', job, 'calls', 1)
@@ -313,6 +335,7 @@ local function give(id, destination, kind, sender, name)
   lend(id, destination, name, now + lease)
   redis.call('HSET', job, 'state', 'called', 'sender', sender)
   if name then redis.call('HSET', job, 'way', name) end
+  redis.call('HSETNX', job, 'ready_ms', int(ready))     -- a call that was lost goes on counting
   local rest = lane_pace(destination).digest_ms
   if rest then redis.call('SET', base .. 'rest:' .. destination, int(now + rest), 'PX', int(rest)) end
   take_permit(sender, id .. '/' .. grant, now + lease)
@@ -350,6 +373,8 @@ local function look(destination, most)
   local pace = lane_pace(destination)
   local given, expired = 0, 0
   local place, full, soonest = 0, {}, nil
+  -- When the lane's first job might have gone: looking later than that is the fleet's own time.
+  local planned = tonumber(redis.call('ZSCORE', due, destination) or now)
   local function wait(at)
     redis.call('ZADD', due, int(math.max(at, now + 1)), destination)
   end
@@ -362,7 +387,8 @@ local function look(destination, most)
       return
     end
     if not pace then return wait(now + 60000) end
-    local record = redis.call('HMGET', base .. 'job:' .. id, 'kind', 'expires_ms', 'urgent', 'step', 'need', 'route')
+    local record = redis.call('HMGET', base .. 'job:' .. id, 'kind', 'expires_ms', 'urgent', 'step', 'need', 'route',
+      'submitted_ms', 'at_ms')
     if not record[1] then                                   -- its record is gone (evicted): nothing to send
       redis.call('ZREM', lane, id)
     elseif tonumber(record[2]) <= now and tonumber(record[4] or 0) == 0 then
@@ -408,8 +434,8 @@ local function look(destination, most)
           end
         end
         leave_turns(destination, senders)
-        give(id, destination, record[1], sender, name)
-        given = given + 1
+        give(id, destination, record[1], sender, name, math.min(math.max(planned, tonumber(record[7]), tonumber(record[8])), now))
+        given, planned = given + 1, now
       end
     end
   end

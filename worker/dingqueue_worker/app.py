@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,10 +13,12 @@ from celery import Celery
 
 from dingqueue import broker
 from dingqueue.lanes import Call
-from dingqueue_worker import schedule, tasks
+from dingqueue.routes import queue_name
+from dingqueue_worker import progress, schedule, tasks
 from dingqueue_worker.alarms import Alarms
 from dingqueue_worker.delivery import Delivery
 from dingqueue_worker.dingtalk.api import Api
+from dingqueue_worker.health import Shown
 from dingqueue_worker.pace import pace_of
 from dingqueue_worker.pacer import Pacer, step
 from dingqueue_worker.settings import Settings
@@ -40,7 +43,12 @@ def create_app(settings: Settings) -> Celery:
     )
     pacer = per_process(
         lambda: Pacer(
-            store=store(), pace=pace_of(settings), fleet=settings.fleet, publish=_publisher(app), tell=alarms()
+            store=store(),
+            pace=pace_of(settings),
+            fleet=settings.fleet,
+            publish=_publisher(app),
+            tell=alarms(),
+            who=_who("worker"),
         )
     )
 
@@ -65,7 +73,31 @@ def create_app(settings: Settings) -> Celery:
     tasks.register(app, per_process(build_desk))
     schedule.register(app, store, settings.fleet)
     app.steps["worker"].add(step(pacer))
+    progress.steps(app, lambda worker: _worker_health(app, worker, settings, store(), pacer()))
+    app.conf.beat_scheduler = progress.scheduler(
+        lambda: progress.BeatHealth(store=store(), who=_who("beat"), address=settings.health)
+    )
     return app
+
+
+def _worker_health(app: Celery, worker: Any, settings: Settings, store: Store, pacer: Pacer) -> progress.WorkerHealth:
+    queue = queue_name(settings.prefix)
+
+    def pages(signs: Callable[[], progress.Signs]) -> dict[str, Callable[[], Shown]]:
+        try:
+            from dingqueue_worker.metrics import worker_pages
+        except ModuleNotFoundError:  # an install without prometheus-client has no /metrics
+            return {}
+        return worker_pages(signs, store, queue=queue if settings.state_url == settings.broker_url else None)
+
+    return progress.WorkerHealth(
+        app=app, worker=worker, pacer=pacer, queue=queue, lease_s=tasks.lease_s(settings.fleet),
+        address=settings.health, pages=pages,
+    )  # fmt: skip
+
+
+def _who(role: str) -> str:
+    return f"{role}:{socket.gethostname()}:{os.getpid()}"
 
 
 def per_process(build: Callable[[], T]) -> Callable[[], T]:

@@ -30,6 +30,7 @@ _ELSEWHERE = {
     "dead": ("dingqueue_worker.operations:dead", "worker", "Read, replay, export or drop jobs that could not be sent."),
     "sandbox": ("dingqueue_worker.sandbox.command:sandbox", "sandbox", "A local DingTalk that keeps DingTalk's rules."),
     "flower": ("dingqueue_worker.flower:flower", "monitor", "Watch tasks and workers in a browser: Celery's Flower."),
+    "metrics": ("dingqueue_worker.metrics:metrics", "monitor", "Serve the fleet's figures to Prometheus."),
 }
 
 

@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dingqueue.messages.mobiles import documented_mobile
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
+from dingqueue_worker.health import host_and_port
 from dingqueue_worker.settings import App, Destination, Fleet, Organisation, Person, Robot, Secret, Settings
 
 DEFAULT_CONFIG = "dingqueue.toml"
@@ -51,13 +52,15 @@ def load(environ: Mapping[str, str]) -> Settings:
 
     Args:
         environ: ``DINGQUEUE_CONFIG`` (default ``dingqueue.toml``), ``DINGQUEUE_BROKER_URL``, ``DINGQUEUE_STATE_URL``,
-            ``DINGQUEUE_OAPI_URL``, ``DINGQUEUE_API_URL``, ``DINGQUEUE_PREFIX``, and whatever ``${NAME}`` asks for.
+            ``DINGQUEUE_OAPI_URL``, ``DINGQUEUE_API_URL``, ``DINGQUEUE_PREFIX``, ``DINGQUEUE_HEALTH``, and whatever
+            ``${NAME}`` asks for.
 
     Raises:
         ConfigurationError: With every problem that was found, not only the first.
     """
     problems: list[str] = []
     urls = _urls(environ, problems)
+    health = _health(environ.get("DINGQUEUE_HEALTH"), problems)
     path = Path(environ.get("DINGQUEUE_CONFIG") or DEFAULT_CONFIG)
     document = _document(path, problems)
     if document is None:
@@ -74,6 +77,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     return Settings(
         **urls,
         prefix=environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX,
+        health=health,
         robots=MappingProxyType(robots),
         apps=MappingProxyType(apps),
         organisations=MappingProxyType(organisations),
@@ -636,6 +640,14 @@ def _text(text: str, environ: Mapping[str, str], folder: Path) -> str:
         raise ValueError(f"expected a readable file {file}, found: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"expected a text in {file}, found bytes that are no UTF-8") from None
+
+
+def _health(text: str | None, problems: list[str]) -> tuple[str, int] | None:
+    try:
+        return host_and_port(text) if text else None
+    except ValueError as error:
+        problems.append(f"DINGQUEUE_HEALTH: {error}; found {_shown(text)}")
+        return None
 
 
 # --- Words without secrets ----------------------------------------------------------------------------------------

@@ -43,7 +43,9 @@ class Pacer:
         fleet: Fleet,
         publish: Callable[[Sequence[Call]], None],
         tell: Callable[[Event], None],
+        who: str = "",
     ) -> None:
+        self._who = who
         self._store, self._pace, self._fleet = store, pace, fleet
         self._publish, self._tell = publish, tell
         self._wake = threading.Condition()
@@ -53,6 +55,8 @@ class Pacer:
         self._memory = ""
         self._pace_at_s = 0.0
         self._fit = False
+        #: When a look last came to its end, and when Redis last answered one; ``time.monotonic``.
+        self.looked_s = self.heard_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="dingqueue-pacer", daemon=True)
 
     def start(self) -> None:
@@ -96,6 +100,7 @@ class Pacer:
         while not self._stopping.is_set():
             try:
                 wait_s = self._round()
+                self.heard_s = time.monotonic()
             except UnfitServer as error:
                 event("the worker stops", level=logging.CRITICAL, why=str(error))
                 worker_state.should_stop = os.EX_CONFIG  # type: ignore[assignment]  # an exit code, as Celery reads it
@@ -106,6 +111,7 @@ class Pacer:
             except Exception:  # a pacer that died would stop the fleet in silence: say it, and go on
                 logging.getLogger("dingqueue.worker").exception("the pacer stumbled")
                 wait_s = _AGAIN_S
+            self.looked_s = time.monotonic()
             with self._wake:
                 self._look_at_s = time.monotonic() + wait_s
                 while not self._stopping.is_set() and (left_s := self._look_at_s - time.monotonic()) > 0:
@@ -124,7 +130,10 @@ class Pacer:
         if time.monotonic() >= self._pace_at_s:
             self._tell_pace()
         released = self._store.release(
-            most=_MOST, max_deliveries=self._fleet.max_deliveries, max_attempts=self._fleet.max_attempts
+            most=_MOST,
+            max_deliveries=self._fleet.max_deliveries,
+            max_attempts=self._fleet.max_attempts,
+            who=self._who,
         )
         for happened in released.events:
             self._tell(happened)

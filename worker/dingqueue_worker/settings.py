@@ -148,6 +148,8 @@ class Settings:
     oapi_url: str = "https://oapi.dingtalk.com"
     api_url: str = "https://api.dingtalk.com"
     prefix: str = "dq:"
+    #: Where each process says whether it makes progress; None says it nowhere.
+    health: tuple[str, int] | None = None
     robots: Mapping[str, Robot] = field(default_factory=dict)
     apps: Mapping[str, App] = field(default_factory=dict)
     organisations: Mapping[str, Organisation] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, TypeAlias, TypeVar, assert_never, cast
 
 import redis
@@ -25,6 +25,10 @@ from dingqueue_worker.pace import Pace
 FAULT_PROBE_S = 600.0
 #: What a fleet that is off for a week forgets: its pace, never a waiting job.
 PACE_KEEP_MS = 7 * 86_400_000
+#: Scores of jobs that are not urgent begin here, as in call.lua.
+_NORMAL = 4_000_000_000_000_000
+#: DingTalk bills by Beijing's calendar.
+_BILLED_IN = timezone(timedelta(hours=8))
 
 
 #: Dead letters read in one round trip.
@@ -150,6 +154,7 @@ class SenderView:
     closed_until_ms: int | None
     why: str
     broken: bool
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +169,53 @@ class LaneView:
     held_why: str
     drain_s: float | None
     senders: tuple[SenderView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """A sender's messages of this calendar month."""
+
+    used: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What the server says of its memory. ``limit_bytes`` is 0 where it may take all there is."""
+
+    used_bytes: int
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The fleet in numbers, as one look at Redis gives them. Milliseconds since 1970, the server's clock.
+
+    Attributes:
+        now_ms: When it was looked.
+        lanes: As in `overview`.
+        senders: Every sender the fleet knows, by name.
+        quotas: Of those senders that have one.
+        counts: The counters that the scripts write; see ops/METRICS.md.
+        scheduled: Jobs that must not run before a time: send-at, back-off.
+        open_jobs: Jobs that wait, are scheduled or are out; read together with `counts`, so that the books balance.
+        dead: Dead letters that are kept.
+        dead_oldest_ms: When the oldest of them died; None without one.
+        alive: ``<role>:<host>:<process>`` and its last sign of life.
+        memory: The server's.
+    """
+
+    now_ms: int
+    lanes: tuple[LaneView, ...]
+    senders: Mapping[str, SenderView]
+    quotas: Mapping[str, Quota]
+    counts: Mapping[str, int]
+    scheduled: int
+    open_jobs: int
+    dead: int
+    dead_oldest_ms: int | None
+    alive: Mapping[str, int]
+    memory: Memory
 
 
 Start: TypeAlias = Started | Stale
@@ -197,7 +249,7 @@ class Store:
         self._start, self._release, self._pace = script("start.lua"), script("release.lua"), script("pace.lua")
         self._settle = script("settle.lua", self._patient)
         self._replay, self._drop, self._hold = script("replay.lua"), script("drop.lua"), script("hold.lua")
-        self._fold = script("fold.lua")
+        self._fold, self._alive = script("fold.lua"), script("alive.lua")
 
     def submit(self, job: Job) -> Submitted:
         """Store a job of the fleet's own, like an application's.
@@ -252,16 +304,38 @@ class Store:
             state=reply[0], calls=calls_from(reply[1]), events=_events(reply[2]), next_look_ms=_look(reply[3])
         )
 
-    def release(self, *, most: int, max_deliveries: int, max_attempts: int) -> Released:
+    def release(self, *, most: int, max_deliveries: int, max_attempts: int, who: str = "") -> Released:
         """Call what is due, fairly round the lanes, and say when to look again.
+
+        Args:
+            most: Of each kind of work in one go.
+            max_deliveries: Workers that a job may take down.
+            max_attempts: Attempts before a job is dead.
+            who: ``worker:<host>:<process>``: asking is its sign of life.
 
         Raises:
             StoreUnavailable: Redis did not answer; nothing was called.
         """
-        reply = _ask(lambda: self._release(most, max_deliveries, max_attempts))
+        reply = _ask(lambda: self._release(most, max_deliveries, max_attempts, who))
         return Released(
             calls=calls_from(reply[0]), events=_events(reply[1]), next_look_ms=_look(reply[2]), memory=reply[3]
         )
+
+    def sign(self, who: str) -> None:
+        """A process (``beat:<host>:<process>``) says that it is there.
+
+        Raises:
+            StoreUnavailable: Nobody heard it.
+        """
+        _ask(lambda: self._alive(who))
+
+    def ping(self) -> None:
+        """Ask for an answer.
+
+        Raises:
+            StoreUnavailable: There was none.
+        """
+        _ask(lambda: [self._client.ping()])
 
     def publish_pace(self, pace: Pace, *, known_memory: str) -> tuple[str, bool]:
         """Publish how fast lanes and senders may go.
@@ -384,12 +458,14 @@ class Store:
                 pipe.zcard(f"{self._base}lane:{name}")
                 pipe.zcard(f"{self._base}busy:{name}")
                 pipe.zrange(f"{self._base}lane:{name}", 0, 0)
+                pipe.zrange(f"{self._base}lane:{name}", _NORMAL, "+inf", byscore=True, offset=0, num=1)
                 pipe.hmget(f"{self._base}hold:{name}", "until", "why")
             flat = _ask(pipe.execute)
-        rows = [flat[at : at + 4] for at in range(0, len(flat), 4)]
-        oldest = self._submitted_ms([first[0] for _, _, first, _ in rows if first])
+        rows = [flat[at : at + 5] for at in range(0, len(flat), 5)]
+        # Urgent jobs stand before older ones.
+        oldest = self._submitted_ms([job_id for row in rows for job_id in {*row[2], *row[3]}])
         lanes = []
-        for name, (waiting, out, first, held) in zip(names, rows, strict=True):
+        for name, (waiting, out, first, normal, held) in zip(names, rows, strict=True):
             own = tuple(
                 senders[sender]
                 for sender in json.loads(paces.get(name, '{"senders": []}'))["senders"]
@@ -400,7 +476,7 @@ class Store:
                     destination=name,
                     waiting=waiting,
                     out=out,
-                    oldest_ms=oldest.get(first[0]) if first else None,
+                    oldest_ms=min((oldest[one] for one in {*first, *normal} if one in oldest), default=None),
                     held_until_ms=int(held[0]) if held[0] else None,
                     held_why=held[1] or "",
                     drain_s=_drain_s(waiting, own, now_ms),
@@ -408,6 +484,62 @@ class Store:
                 )
             )
         return now_ms, lanes
+
+    def figures(self) -> Figures:
+        """The whole fleet in numbers: a few round trips, O(lanes and senders), and nothing is written.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        now_ms, lanes = self.overview()
+        texts: Any = _ask(lambda: [self._client.hgetall(f"{self._base}senders")])[0]
+        paces: Mapping[str, Mapping[str, Any]] = {name: json.loads(text) for name, text in texts.items()}
+        senders = self._senders(paces, self._closed([EVERY_SENDER])[EVERY_SENDER], now_ms)
+        known = self.counts()
+        names = {lane.destination for lane in lanes} | {
+            field.split(":")[2] for field in known if field.startswith("accepted:")
+        }
+        monthly = [name for name, pace in paces.items() if pace.get("month")]
+        month = datetime.fromtimestamp(now_ms / 1000, _BILLED_IN).strftime("%Y%m")
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.hgetall(f"{self._base}counts")
+            pipe.zcard(f"{self._base}later")
+            pipe.zcard(f"{self._base}leases")
+            pipe.zcard(f"{self._base}dead")
+            pipe.zrange(f"{self._base}dead", 0, 0, withscores=True)
+            pipe.zrange(f"{self._base}alive", 0, -1, withscores=True)
+            pipe.info("memory")
+            for name in monthly:
+                pipe.get(f"{self._base}sender:{name}:{month}")
+            for name in names:
+                pipe.zcard(f"{self._base}lane:{name}")
+            counts, later, out, dead, oldest, alive, memory, *rest = _ask(pipe.execute)
+        used, waiting = rest[: len(monthly)], rest[len(monthly) :]
+        return Figures(
+            now_ms=now_ms,
+            lanes=tuple(lanes),
+            senders=senders,
+            quotas={
+                name: Quota(used=int(used_now or 0), limit=int(paces[name]["month"]))
+                for name, used_now in zip(monthly, used, strict=True)
+            },
+            counts={field: int(value) for field, value in counts.items()},
+            scheduled=later,
+            open_jobs=later + out + sum(waiting),
+            dead=dead,
+            dead_oldest_ms=int(oldest[0][1]) if oldest else None,
+            alive={who: int(at_ms) for who, at_ms in alive},
+            memory=Memory(used_bytes=int(memory["used_memory"]), limit_bytes=int(memory["maxmemory"])),
+        )
+
+    def queue_length(self, queue: str) -> int:
+        """Calls that stand in Celery's queue, where the broker is this Redis: published, and no worker has taken them."""
+        # kombu keeps a list for each priority.
+        names = [queue, *(f"{queue}\x06\x16{step}" for step in (3, 6, 9))]
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.llen(name)
+            return sum(_ask(pipe.execute))
 
     def _closed(self, names: Sequence[str]) -> dict[str, list[str | None]]:
         with self._client.pipeline(transaction=False) as pipe:
@@ -429,7 +561,7 @@ class Store:
         views = {}
         for name, permits in zip(names, used, strict=True):
             of = closed.get(paces[name].get("of", ""), every)
-            until, why, broken, _cause = max(closed[name], of, every, key=lambda row: int(row[0] or 0))
+            until, why, broken, cause = max(closed[name], of, every, key=lambda row: int(row[0] or 0))
             limit, window_ms = paces[name]["windows"][0]
             shut = until is not None and int(until) > now_ms
             views[name] = SenderView(
@@ -440,6 +572,7 @@ class Store:
                 closed_until_ms=int(until) if until is not None and shut else None,
                 why=(why or "") if shut or broken == "1" else "",
                 broken=broken == "1",
+                cause=(cause or "") if shut else "",
             )
         return views
 

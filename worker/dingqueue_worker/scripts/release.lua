@@ -1,4 +1,4 @@
--- release(most, max_deliveries, max_attempts) = ARGV[3..5]
+-- release(most, max_deliveries, max_attempts, who asks or "") = ARGV[3..6]
 -- What has the clock freed? Ends what expired, takes back ended leases, brings back what waited, calls lane after lane.
 -- Returns  {calls, events, ms until the next look or -1, memory's mark or ""}
 -- Cost     O(most x log n).
@@ -6,6 +6,7 @@
 local most, max_deliveries, max_attempts = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local due = base .. 'due'
 folds = true
+if ARGV[6] ~= '' then sign(ARGV[6]) end
 
 local function ended(name)
   return redis.call('ZRANGEBYSCORE', base .. name, '-inf', int(now), 'LIMIT', 0, most)
@@ -31,6 +32,7 @@ for _, id in ipairs(ended('leases')) do
       count('lost_calls:' .. destination)
       wait_in_lane(id, destination, tonumber(record[5] or 0) > 0 and FRONT or record[6])
     elseif state == 'sending' then                -- the worker is gone in mid-attempt: its permit goes on counting
+      let_go(id)
       local deaths = redis.call('HINCRBY', job, 'deaths', 1)
       count('attempts:' .. destination .. ':unknown:worker_lost')
       if deaths >= max_deliveries then

@@ -61,6 +61,7 @@ end
 if more.route then redis.call('HSET', job, 'route', more.route) end
 count('attempts:' .. destination .. ':' .. verdict .. ':' .. cause)
 lift(id, destination)
+let_go(id)
 
 -- "@" is the sender of this attempt; a late answer's sender is not known any more and closes nothing.
 local closing = ARGV[15] == '@' and (current and sender or '') or ARGV[15]

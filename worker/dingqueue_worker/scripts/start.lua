@@ -30,6 +30,7 @@ if shut or expired then
     finish(id, 'expired', 'expired', 'not sent in time')
   else
     lift(id, destination)
+    let_go(id)
     redis.call('HSET', job, 'calls', 0)
     wait_in_lane(id, destination, step > 0 and FRONT or record[10])
   end

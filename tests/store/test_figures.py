@@ -1,0 +1,201 @@
+"""The fleet in numbers, as the scripts count it on a real server."""
+
+from __future__ import annotations
+
+import pytest
+
+from dingqueue_worker.outcome import Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
+from dingqueue_worker.store import Settled
+from support.state import State, lane, sender
+
+
+@pytest.fixture
+def ops(state: State) -> State:
+    state.pace({"ops": lane("robot.ops")}, {"robot.ops": sender(2, 60_000)})
+    return state
+
+
+def own_ms(state: State) -> int:
+    return state.store.counts()["own_ms:ops"]
+
+
+def latency_ms(state: State) -> int:
+    return state.store.counts()["latency_ms:ops"]
+
+
+def test_a_job_that_goes_at_once_takes_only_our_own_time(ops: State) -> None:
+    _, (call,) = ops.submit()
+    ops.clock.pass_ms(40)
+    ops.start(call)
+    ops.clock.pass_ms(160)
+
+    ops.settle(call)
+
+    assert (latency_ms(ops), own_ms(ops)) == (200, 200)
+    assert ops.store.counts()["own:ops:500"] == 1
+
+
+def test_waiting_for_the_limit_is_not_our_own_time(ops: State) -> None:
+    for _ in range(2):
+        _, (call,) = ops.submit()
+        ops.deliver(call)
+    ops.submit()
+    ops.clock.pass_ms(60_000)
+    (call,) = ops.release()
+
+    ops.deliver(call)
+
+    assert latency_ms(ops) == 60_000
+    assert own_ms(ops) == 0
+
+
+def test_looking_late_is_our_own_time(ops: State) -> None:
+    for _ in range(2):
+        _, (call,) = ops.submit()
+        ops.deliver(call)
+    ops.submit()
+    ops.clock.pass_ms(60_000 + 700)
+    (call,) = ops.release()
+
+    ops.deliver(call)
+
+    assert own_ms(ops) == 700
+
+
+def test_a_call_that_was_lost_is_our_own_time(ops: State) -> None:
+    ops.submit()
+    ops.clock.pass_ms(5_001)
+    (again,) = ops.release()
+    ops.clock.pass_ms(99)
+
+    ops.deliver(again)
+
+    assert (latency_ms(ops), own_ms(ops)) == (5_100, 5_100)
+
+
+def test_back_off_and_cool_down_are_not_our_own_time(ops: State) -> None:
+    _, (call,) = ops.submit()
+    ops.start(call)
+    ops.clock.pass_ms(300)
+    ops.settle(call, Ended(outcome=Retry(why="500", cause="server")), wait_s=20)
+    ops.clock.pass_ms(20_000)
+    (call,) = ops.release()
+    ops.start(call)
+    ops.clock.pass_ms(100)
+    close = Close(cause="cooldown", why="too fast", for_s=600)
+    ops.settle(call, Ended(outcome=Snooze(why="too fast", cause="too_fast", close=close)))
+    ops.clock.pass_ms(600_000)
+    (call,) = ops.release()
+    ops.start(call)
+    ops.clock.pass_ms(50)
+
+    ops.settle(call)
+
+    assert own_ms(ops) == 450
+    assert latency_ms(ops) == 620_450
+
+
+def test_steps_of_one_job_are_one_observation(ops: State) -> None:
+    _, (call,) = ops.submit()
+    for step in (0, 1):
+        ops.start(call)
+        ops.clock.pass_ms(200)
+        settled = ops.settle(call, Ended(outcome=Delivered(), steps=2), step=step)
+        assert isinstance(settled, Settled)
+        call = settled.calls[0] if settled.calls else call
+
+    assert own_ms(ops) == 400
+    assert ops.store.counts()["own:ops:500"] == 1
+
+
+def test_an_urgent_job_is_not_blamed_for_a_look_that_was_due_before_it_came(ops: State) -> None:
+    for _ in range(2):
+        _, (call,) = ops.submit()
+        ops.deliver(call)
+    ops.submit()
+    ops.clock.pass_ms(63_000)
+    _, (call, *_) = ops.submit(urgent=True)
+
+    ops.deliver(call)
+
+    assert own_ms(ops) == 0
+
+
+def test_a_replayed_job_is_late_only_since_its_replay(ops: State) -> None:
+    job_id, (call,) = ops.submit()
+    ops.start(call)
+    ops.settle(call, Ended(outcome=Dead(why="bad", cause="content")))
+    ops.clock.pass_ms(7_000_000)
+    _, (call,) = ops.store.replay(job_id, expires_s=3_600, by="me")
+    ops.clock.pass_ms(250)
+
+    ops.deliver(call)
+
+    assert latency_ms(ops) == 250
+
+
+def test_asking_for_work_is_a_sign_of_life(ops: State) -> None:
+    ops.store.release(most=10, max_deliveries=5, max_attempts=8, who="worker:a:1")
+    ops.store.sign("beat:a:2")
+    began_ms = ops.clock.now_ms
+    ops.clock.pass_ms(86_400_001)
+    ops.store.sign("beat:a:3")
+
+    assert ops.store.figures().alive == {"beat:a:3": began_ms + 86_400_001}
+
+
+def test_figures_of_a_fleet_at_work(ops: State) -> None:
+    _, (call,) = ops.submit()
+    ops.deliver(call)
+    _, (call,) = ops.submit()
+    ops.start(call)
+    ops.settle(call, Ended(outcome=Unknown(why="no answer", cause="unanswered")), wait_s=30)
+    ops.submit(at=None)
+    ops.submit()
+
+    figures = ops.store.figures()
+
+    assert figures.scheduled == 1
+    assert figures.open_jobs == 3
+    assert figures.counts["attempts:ops:unknown:unanswered"] == 1
+    (found,) = figures.lanes
+    assert (found.waiting, found.out) == (2, 0)
+    assert figures.senders["robot.ops"].limit == 2
+    assert figures.memory.used_bytes > 0
+
+
+def test_the_oldest_job_is_found_behind_younger_urgent_ones(ops: State) -> None:
+    for _ in range(2):
+        _, (call,) = ops.submit()
+        ops.deliver(call)
+    began_ms = ops.clock.now_ms
+    ops.submit()
+    ops.clock.pass_ms(5_000)
+    ops.submit(urgent=True)
+
+    (found,) = ops.store.figures().lanes
+
+    assert found.oldest_ms == began_ms
+
+
+def test_the_month_of_a_quota_is_beijings(state: State) -> None:
+    state.pace({"ops": lane("robot.ops")}, {"robot.ops": sender(20, 60_000, month=5_000)})
+    _, (call,) = state.submit()
+    state.deliver(call)
+
+    # The server's own clock decides which month `figures` reads; tests of the scripts have their own.
+    assert state.store.figures().quotas["robot.ops"].limit == 5_000
+
+
+def test_an_empty_server_has_figures_too(state: State) -> None:
+    figures = state.store.figures()
+
+    assert (figures.lanes, figures.open_jobs, figures.dead, figures.alive) == ((), 0, 0, {})
+    assert state.store.queue_length("dingqueue") == 0
+
+
+def test_the_queue_is_counted_over_its_priorities(state: State) -> None:
+    for name in ("q", "q\x06\x163", "q\x06\x169"):
+        state.redis.rpush(f"{state.prefix}{name}", "x")
+
+    assert state.store.queue_length(f"{state.prefix}q") == 3
