@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from dingqueue_worker.sandbox import view
+from dingqueue_worker.sandbox import inbox, view
 from dingqueue_worker.sandbox.model import STATES, Advance, Fault, Moment, Robot, Rules, State, problem
 from dingqueue_worker.sandbox.space import Conflict, RobotState, Space
 
@@ -56,6 +56,7 @@ def create_control(spaces: MutableMapping[str, Space]) -> Starlette:
 
     return Starlette(
         routes=[
+            *inbox.routes(spaces),
             Route("/_sandbox/namespaces", list_spaces, methods=["GET"]),
             Route("/_sandbox/namespaces", add_space, methods=["POST"]),
             Route("/_sandbox/namespaces/{name}", delete_space, methods=["DELETE"]),

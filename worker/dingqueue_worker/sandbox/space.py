@@ -63,6 +63,12 @@ class Message:
     answered: bool
     double_of: int | None
     places_ms: tuple[int, ...] | None
+    #: The robot's settings, the space's rules and the answer at that time.
+    settings: Robot | None
+    rules: Rules
+    reply: Reply
+    #: In lower case, for searches; made when it is first searched.
+    haystack: str | None = None
 
 
 @dataclass(slots=True)
@@ -127,6 +133,11 @@ class Clock:
     def stands(self) -> bool:
         """Whether it moves only when told."""
         return self._stands_at_ms is not None
+
+    @property
+    def shift_s(self) -> int:
+        """How far it is ahead of the machine's, in whole seconds."""
+        return round((self.now_ms() - time.time_ns() // 1_000_000) / 1_000)
 
     def set(self, moment: Moment) -> None:
         """Show that moment now."""
@@ -252,6 +263,9 @@ class Space:
         else:
             verdict, double_of = self._judge(request, fields, state, now_ms)
             judged = "refused" if verdict.errcode else "double" if double_of is not None else "accepted"
+        reply = self._oapi_reply(verdict)
+        if fault:
+            reply = self._with_fault(fault, reply)
         message = Message(
             number=self._next,
             at_ms=now_ms,
@@ -268,10 +282,12 @@ class Space:
             answered=fault is None or fault.kind not in {"lost", "reset"},
             double_of=double_of,
             places_ms=places_ms,
+            settings=state.robot if state else None,
+            rules=self.rules,
+            reply=reply,
         )
         self._note(message)
-        reply = self._oapi_reply(verdict)
-        return self._with_fault(fault, reply) if fault else reply
+        return reply
 
     def _judge(
         self, request: Request, fields: Mapping[str, list[str]], state: RobotState | None, now_ms: int
@@ -300,7 +316,7 @@ class Space:
             return verdict, None
         if robot.month is not None and not self._month_has_room(state, now_ms):
             why = f"the robot's quota of {robot.month} messages in a calendar month is used up"
-            return Verdict(90030, "webhook over limit", why), None
+            return Verdict(90030, "webhook over limit", why).at("quota"), None
         if rules.counts == "accepted":
             state.window.take(now_ms)
         uuid = body.get("msgUuid")
@@ -406,6 +422,11 @@ class Space:
                 watcher.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(watcher.wait(), left_s)
+
+    @property
+    def last(self) -> int:
+        """The number of the newest message, 0 where none came."""
+        return self._next - 1
 
     def find(self, number: int) -> Message | None:
         """The message with this number, if it is still kept."""

@@ -23,7 +23,7 @@ def robot(state: RobotState) -> dict[str, Any]:
 def message(one: Message) -> dict[str, Any]:
     """A message with all that is known of it."""
     body = parsed(one.body)
-    settings = one.robot.robot if one.robot else None
+    settings = one.settings
     return {
         "number": one.number,
         "at_ms": one.at_ms,
@@ -36,11 +36,12 @@ def message(one: Message) -> dict[str, Any]:
         "errmsg": one.verdict.errmsg,
         "reason": one.verdict.reason,
         "assumed": one.verdict.assumed,
+        "step": one.verdict.step,
         "kind": kind(body),
         "text": text(body),
         "uuid": body.get("msgUuid") if isinstance(body, dict) and isinstance(body.get("msgUuid"), str) else None,
         "double_of": one.double_of,
-        "rings": rung(settings, body) if one.state == "accepted" else [],
+        "rings": rings_of(one),
         "warnings": warnings(settings, body, one.body),
         "body": body,
         "raw": one.body.decode(errors="replace"),
@@ -52,6 +53,16 @@ def message(one: Message) -> dict[str, Any]:
         "fault": one.fault,
         "answered": one.answered,
     }
+
+
+def rings_of(one: Message) -> list[str]:
+    """Who is rung by it: numbers, user ids, ``everyone``."""
+    return rung(one.settings, parsed(one.body)) if one.state == "accepted" else []
+
+
+def warnings_of(one: Message) -> list[str]:
+    """What people do not see or hear as the sender may think."""
+    return warnings(one.settings, parsed(one.body), one.body)
 
 
 def parsed(body: bytes) -> Any:

@@ -34,14 +34,25 @@ class Verdict(NamedTuple):
         errmsg: In DingTalk's words.
         reason: For a person: what is wrong and what to change; "" when nothing is.
         assumed: Nobody has documented or reported this code: it is the sandbox's guess.
+        step: The check that refused it, one of ``STEPS``.
     """
 
     errcode: int
     errmsg: str
     reason: str = ""
     assumed: bool = False
+    step: str = ""
+
+    def at(self, step: str) -> Verdict:
+        """The same, refused by that check; "taken" stays as it is."""
+        return self._replace(step=step) if self.errcode else self
 
 
+#: The checks, in the order in which a message passes them.
+STEPS = (
+    "method", "token", "robot", "limit", "content type", "address", "signature", "size", "json", "fields", "mentions",
+    "msgUuid", "keywords", "quota",
+)  # fmt: skip
 OK = Verdict(0, "ok")
 
 
@@ -64,28 +75,28 @@ def fields_of(query: str) -> dict[str, list[str]]:
 def check_envelope(request: Request, fields: Mapping[str, list[str]]) -> Verdict:
     """What DingTalk looks at before it looks for the robot."""
     if request.method != "POST":
-        return Verdict(43002, "require POST method", f"the method is {request.method}, DingTalk wants POST")
+        why = f"the method is {request.method}, DingTalk wants POST"
+        return Verdict(43002, "require POST method", why).at("method")
     if not fields.get("access_token", [""])[0]:
-        return Verdict(40035, "missing parameter: access_token", "the URL has no access_token")
+        return Verdict(40035, "missing parameter: access_token", "the URL has no access_token").at("token")
     return OK
 
 
 def no_robot(rules: Rules) -> Verdict:
     """The token belongs to no robot."""
-    return Verdict(rules.no_robot_errcode, "token is not exist", "no robot of this space has this token")
+    return Verdict(rules.no_robot_errcode, "token is not exist", "no robot of this space has this token").at("token")
 
 
 def check_robot(robot: Robot) -> Verdict:
     """What the group's owner did to the robot."""
-    match robot.state:
-        case "on":
-            return OK
-        case "disabled":
-            return Verdict(400102, "robot is disabled", "the group's owner has disabled this robot")
-        case "removed":
-            return Verdict(400106, "robot does not exist", "the robot is no longer in the group")
-        case "group gone":
-            return Verdict(400013, "group is disbanded", "the group has been dissolved")
+    return _TAKEN_AWAY.get(robot.state, OK)
+
+
+_TAKEN_AWAY = {
+    "disabled": Verdict(400102, "robot is disabled", "the group's owner has disabled this robot").at("robot"),
+    "removed": Verdict(400106, "robot does not exist", "the robot is no longer in the group").at("robot"),
+    "group gone": Verdict(400013, "group is disbanded", "the group has been dissolved").at("robot"),
+}
 
 
 def too_fast(rules: Rules, why: str) -> Verdict:
@@ -95,25 +106,32 @@ def too_fast(rules: Rules, why: str) -> Verdict:
         410100: "sending too fast and throttled",
         660026: "sending too many messages per minute",
     }
-    return Verdict(rules.too_fast_errcode, words[rules.too_fast_errcode], why)
+    return Verdict(rules.too_fast_errcode, words[rules.too_fast_errcode], why).at("limit")
 
 
 def check_security(
     robot: Robot, rules: Rules, fields: Mapping[str, list[str]], request: Request, now_ms: int
 ) -> Verdict:
     """Content type, address and signature."""
-    kind, _, parameters = request.content_type.partition(";")
+    verdict = _check_content_type(request.content_type)
+    if not verdict.errcode and robot.allow_ips and not _allowed(request.ip, robot.allow_ips):
+        words = f"ip {request.ip} not in whitelist" if rules.wording == "en" else f"ip {request.ip} 不在白名单中"
+        why = f"{request.ip} is not on the robot's list of addresses"
+        verdict = Verdict(310000, _wrapped(words, rules), why).at("address")
+    if not verdict.errcode and robot.secret:
+        verdict = _check_signature(robot, rules, fields, now_ms).at("signature")
+    return verdict
+
+
+def _check_content_type(content_type: str) -> Verdict:
+    kind, _, parameters = content_type.partition(";")
+    words = "invalid HTTP header Content-Type"
     if kind.strip().lower() != "application/json":
         found = f"it is {kind.strip()!r}" if kind else "there is none"
-        return Verdict(
-            43004, "invalid HTTP header Content-Type", f"the content type must be application/json, and {found}"
-        )
+        return Verdict(43004, words, f"the content type must be application/json, and {found}").at("content type")
     if "charset" in parameters.lower() and "utf-8" not in parameters.lower():
-        return Verdict(43004, "invalid HTTP header Content-Type", "the charset must be utf-8", assumed=True)
-    if robot.allow_ips and not _allowed(request.ip, robot.allow_ips):
-        message = f"ip {request.ip} not in whitelist" if rules.wording == "en" else f"ip {request.ip} 不在白名单中"
-        return Verdict(310000, _wrapped(message, rules), f"{request.ip} is not on the robot's list of addresses")
-    return _check_signature(robot, rules, fields, now_ms) if robot.secret else OK
+        return Verdict(43004, words, "the charset must be utf-8", assumed=True).at("content type")
+    return OK
 
 
 def signature(secret: str, timestamp: str) -> str:
@@ -155,13 +173,8 @@ def _check_signature(robot: Robot, rules: Rules, fields: Mapping[str, list[str]]
         if len(timestamp) == 10:
             return late("the timestamp is in seconds; DingTalk wants milliseconds")
         if age_ms < 0:
-            return late(
-                f"the timestamp is {-age_ms / 60_000:.0f} minutes in the future: the sender's clock is wrong",
-                assumed=True,
-            )
-        return late(
-            f"the timestamp is {age_ms / 60_000:.0f} minutes old; it holds for 60: sign when the request is sent"
-        )
+            return late(f"the timestamp is {_span(-age_ms)} ahead: the sender's clock is wrong", assumed=True)
+        return late(f"the timestamp is {_span(age_ms)} old, it holds for an hour: sign when the request is sent")
     right = signature(robot.secret or "", timestamp)
     if not hmac.compare_digest(right.encode(), signs[0].encode()):
         if signs[0].replace(" ", "+") == right:
@@ -170,6 +183,13 @@ def _check_signature(robot: Robot, rules: Rules, fields: Mapping[str, list[str]]
             return wrong("the signature arrived with % in it: it was URL-encoded twice")
         return wrong("the signature does not fit the secret and the timestamp")
     return OK
+
+
+def _span(ms: int) -> str:
+    for size_ms, unit in ((86_400_000, "days"), (3_600_000, "hours")):
+        if ms >= 2 * size_ms:
+            return f"{ms / size_ms:,.1f} {unit}"
+    return f"{ms / 60_000:.0f} minutes"
 
 
 def _wrapped(words: str, rules: Rules) -> str:
@@ -220,39 +240,50 @@ def check_message(robot: Robot, rules: Rules, body: bytes) -> tuple[Verdict, Map
     """Size, form, fields, mentions and keywords; the message itself where the form is right."""
     if len(body) > MAX_BODY_BYTES:
         words = f"body size illegal, please keep body size within {MAX_BODY_BYTES} bytes"
-        return Verdict(460101, words, f"the body has {len(body):,} bytes, DingTalk takes {MAX_BODY_BYTES:,}"), None
+        why = f"the body has {len(body):,} bytes, DingTalk takes {MAX_BODY_BYTES:,}"
+        return Verdict(460101, words, why).at("size"), None
     try:
         message = read(body)
     except Unreadable as error:
-        return Verdict(40035, "missing parameter: json", str(error)), None
+        return Verdict(40035, "missing parameter: json", str(error)).at("json"), None
     if not isinstance(message, dict):
-        return Verdict(40035, "missing parameter: json", "the body is JSON, but no object"), None
+        return Verdict(40035, "missing parameter: json", "the body is JSON, but no object").at("json"), None
     if rules.refuse_escapes and re.search(rb"(?<!\\)(?:\\\\)*\\u[0-9a-fA-F]{4}", body):
-        return Verdict(40033, "invalid charset", "the body has \\uXXXX in it: send UTF-8 unescaped"), message
-    return next((verdict for verdict in _faults_of(robot, rules, message) if verdict.errcode), OK), message
+        why = "the body has \\uXXXX in it: send UTF-8 unescaped"
+        return Verdict(40033, "invalid charset", why).at("json"), message
+    for step, check in _MESSAGE_CHECKS:
+        verdict = check(robot, rules, message)
+        if verdict.errcode:
+            return verdict.at(step), message
+    return OK, message
 
 
-def _faults_of(robot: Robot, rules: Rules, message: Mapping[str, Any]) -> Iterator[Verdict]:
+def _check_fields(_: Robot, __: Rules, message: Mapping[str, Any]) -> Verdict:
     msgtype = message.get("msgtype")
     if not isinstance(msgtype, str) or not msgtype:
-        yield Verdict(40035, "missing parameter: msgtype", "msgtype must be a string", assumed=True)
-        return
+        return Verdict(40035, "missing parameter: msgtype", "msgtype must be a string", assumed=True)
     if msgtype not in TYPES:
-        yield Verdict(400105, "unsupported msgtype", f"a custom robot cannot send {msgtype!r}, only {', '.join(TYPES)}")
-        return
-    yield from _CHECKS[msgtype](message.get(msgtype))
-    yield _check_at(message.get("at"))
+        why = f"a custom robot cannot send {msgtype!r}, only {', '.join(TYPES)}"
+        return Verdict(400105, "unsupported msgtype", why)
+    return next((verdict for verdict in _FIELDS[msgtype](message.get(msgtype)) if verdict.errcode), OK)
+
+
+def _check_uuid(_: Robot, __: Rules, message: Mapping[str, Any]) -> Verdict:
     uuid = message.get("msgUuid")
-    if uuid is not None and (not isinstance(uuid, str) or not uuid.strip()):
-        yield Verdict(40035, "invalid parameter: msgUuid", "msgUuid must be a string that is not blank", assumed=True)
-    if robot.keywords and not any(word in searched_text(message) for word in robot.keywords):
-        words = (
-            "keywords not in content"
-            if rules.wording == "en"
-            else "关键词不匹配;solution:请联系群管理员查看此机器人的关键词"
-        )
-        why = f"the text has none of the robot's keywords: {', '.join(robot.keywords)}"
-        yield Verdict(310000, _wrapped(words, rules), why)
+    if uuid is None or (isinstance(uuid, str) and uuid.strip()):
+        return OK
+    return Verdict(40035, "invalid parameter: msgUuid", "msgUuid must be a string that is not blank", assumed=True)
+
+
+def _check_keywords(robot: Robot, rules: Rules, message: Mapping[str, Any]) -> Verdict:
+    if not robot.keywords or any(word in searched_text(message) for word in robot.keywords):
+        return OK
+    words = "关键词不匹配;solution:请联系群管理员查看此机器人的关键词"
+    return Verdict(
+        310000,
+        _wrapped(words, rules) if rules.wording == "zh" else "keywords not in content",
+        f"the text has none of the robot's keywords: {', '.join(robot.keywords)}",
+    )
 
 
 def _text(content: Any) -> Iterator[Verdict]:
@@ -324,7 +355,7 @@ def _feed_card(content: Any) -> Iterator[Verdict]:
         yield _string(link, "picURL", 400603, f"feedCard.links[{number}]", other="picUrl")
 
 
-_CHECKS = {"text": _text, "link": _link, "markdown": _markdown, "actionCard": _action_card, "feedCard": _feed_card}
+_FIELDS = {"text": _text, "link": _link, "markdown": _markdown, "actionCard": _action_card, "feedCard": _feed_card}
 
 
 def _string(
@@ -350,7 +381,8 @@ def _optional(content: Mapping[str, Any], field: str, errcode: int, place: str) 
     return Verdict(errcode, f"invalid parameter: {place}.{field}", f"{place}.{field} must be a string", assumed=True)
 
 
-def _check_at(at: Any) -> Verdict:
+def _check_at(_: Robot, __: Rules, message: Mapping[str, Any]) -> Verdict:
+    at = message.get("at")
     if at is None:
         return OK
     if not isinstance(at, dict):
@@ -368,6 +400,14 @@ def _check_at(at: Any) -> Verdict:
         why = f"{len(people)} people to ring; DingTalk takes {MAX_MENTIONS}"
         return Verdict(40035, "invalid parameter: at", why, assumed=True)
     return OK
+
+
+_MESSAGE_CHECKS = (
+    ("fields", _check_fields),
+    ("mentions", _check_at),
+    ("msgUuid", _check_uuid),
+    ("keywords", _check_keywords),
+)
 
 
 def searched_text(message: Mapping[str, Any]) -> str:
