@@ -168,16 +168,22 @@ class Fleet:
         found: dict[str, Status] = {}
 
         def all_ended() -> bool:
+            # One question at a time: hundreds of them in each round would be a load of their own.
             for job_id in job_ids:
-                if job_id not in found or found[job_id].state not in ENDED:
-                    found[job_id] = self.status(job_id)
-            return all(one.state in ENDED for one in found.values())
+                if job_id not in found:
+                    status = self.status(job_id)
+                    if status.state not in ENDED:
+                        return False
+                    found[job_id] = status
+            return True
 
         try:
             wait_for(all_ended, within_s=within_s, every_s=0.05)
         except AssertionError as error:
-            left = [one for one in found.values() if one.state not in ENDED]
-            raise AssertionError(f"{len(left)} jobs still open, the first: {left[0]}\n{self.logs()[-4000:]}") from error
+            left = [job_id for job_id in job_ids if job_id not in found]
+            raise AssertionError(
+                f"{len(left)} jobs may still be open, the first: {self.status(left[0])}\n{self.logs()[-4000:]}"
+            ) from error
         return [found[job_id] for job_id in job_ids]
 
     def wait_until(self, condition: Callable[[], object], *, within_s: float = 30.0, what: str = "") -> None:
