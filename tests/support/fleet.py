@@ -27,6 +27,7 @@ class Process:
 
     def __init__(self, command: list[str], *, env: Mapping[str, str], log: Path) -> None:
         self._command, self._env, self._log = command, env, log
+        self._life_from = 0
         self.child = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -37,9 +38,12 @@ class Process:
         return self._log.read_text(errors="replace")
 
     def wait_until_says(self, words: str, *, within_s: float = _READY_WITHIN_S) -> None:
+        """Wait for words that it prints after its last start."""
+
         def said() -> bool:
-            assert self.child.poll() is None or words in self.log(), f"it ended:\n{self.log()[-3000:]}"
-            return words in self.log()
+            life = self._log.read_bytes()[self._life_from :].decode(errors="replace")
+            assert self.child.poll() is None or words in life, f"it ended:\n{life[-3000:]}"
+            return words in life
 
         wait_for(said, within_s=within_s, what=f"{words!r} in the log:\n{self.log()[-2000:]}")
 
@@ -62,6 +66,7 @@ class Process:
     def restart(self) -> None:
         """Start it again after its end."""
         assert self.child.poll() is not None
+        self._life_from = self._log.stat().st_size
         self.child = self._start()
 
     @property
@@ -117,12 +122,17 @@ class Fleet:
         self.processes: list[Process] = []
 
     def worker(
-        self, *options: str, concurrency: int = 8, loglevel: str = "INFO", env: Mapping[str, str] | None = None
+        self,
+        *options: str,
+        concurrency: int = 8,
+        loglevel: str = "INFO",
+        env: Mapping[str, str] | None = None,
+        app: str = "dingqueue_worker.main",
     ) -> Process:
         """A worker that has not yet said that it is ready."""
         name = f"w{len(self.processes)}"
         command = [
-            *("-m", "celery", "-A", "dingqueue_worker.main", "worker", "-n", f"{name}@%h", "-l", loglevel),
+            *("-m", "celery", "-A", app, "worker", "-n", f"{name}@%h", "-l", loglevel),
             *("-c", str(concurrency), "--without-gossip", "--without-mingle", *options),
         ]
         return self._process(name, [sys.executable, *command], env)

@@ -20,3 +20,8 @@ def wait_for(condition: Callable[[], T], *, within_s: float = 10.0, every_s: flo
             return value
         assert time.monotonic() < deadline_s, f"not within {within_s} s: {what or condition}"
         pause.wait(every_s)
+
+
+def pass_s(seconds: float) -> None:
+    """Let real time pass, where the time itself is what is tested."""
+    threading.Event().wait(seconds)
