@@ -13,7 +13,7 @@ from dingqueue import SendJob, Text
 from dingqueue_worker.sandbox.client import Sandbox, Space
 from support.fleet import Fleet
 
-SECRET = "SEC0123456789abcdef0123456789abcdef"  # noqa: S105
+SECRET = "SEC0123456789abcdef0123456789abcdef"
 
 CONFIG = """
 [robots.ops]

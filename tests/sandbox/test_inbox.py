@@ -13,7 +13,7 @@ import requests
 from dingqueue_worker.sandbox.client import Space
 from support.sandbox import markdown, post, send, signed, text
 
-SECRET = "SECdemo0000000000000000000000000000000000000000000000000000000000"  # noqa: S105  # nobody's
+SECRET = "SECdemo0000000000000000000000000000000000000000000000000000000000"  # nobody's
 
 
 def page(space: Space, path: str = "/", **options: Any) -> str:

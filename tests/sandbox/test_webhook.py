@@ -156,7 +156,7 @@ def test_a_robot_that_was_taken_away_says_so(space: Space, state: str, errcode: 
 
 
 class TestSignature:
-    SECRET = "SECdemo0000000000000000000000000000000000000000000000000000000000"  # noqa: S105  # nobody's
+    SECRET = "SECdemo0000000000000000000000000000000000000000000000000000000000"  # nobody's
 
     def test_a_fresh_one_is_taken(self, space: Space) -> None:
         assert send(space, space.robot(secret=self.SECRET)) == 0

@@ -76,6 +76,7 @@ class State:
 
     def __init__(self, url: str, prefix: str) -> None:
         self.clock = Clock()
+        self.url = url
         self.redis = redis.Redis.from_url(url, decode_responses=True)
         self.prefix = prefix
         self.store = Store(url, prefix=prefix, clock_ms=self.clock)

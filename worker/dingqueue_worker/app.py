@@ -23,6 +23,7 @@ from dingqueue_worker.pace import pace_of
 from dingqueue_worker.pacer import Pacer, step
 from dingqueue_worker.settings import Settings
 from dingqueue_worker.store import Store
+from dingqueue_worker.tokens import Tokens
 
 T = TypeVar("T")
 
@@ -52,26 +53,29 @@ def create_app(settings: Settings) -> Celery:
         )
     )
 
-    def build_desk() -> tasks.Desk:
-        fleet = settings.fleet
-        api = Api(
+    api = per_process(
+        lambda: Api(
             oapi_url=settings.oapi_url,
             api_url=settings.api_url,
-            connect_timeout_s=fleet.connect_timeout_s,
-            read_timeout_s=fleet.read_timeout_s,
-            total_timeout_s=fleet.total_timeout_s,
+            connect_timeout_s=settings.fleet.connect_timeout_s,
+            read_timeout_s=settings.fleet.read_timeout_s,
+            total_timeout_s=settings.fleet.total_timeout_s,
             pool_size=app.conf.worker_concurrency or CONCURRENCY,
         )
+    )
+    tokens = per_process(lambda: Tokens(store=store(), api=api(), lease_s=settings.fleet.total_timeout_s + 3.0))
+
+    def build_desk() -> tasks.Desk:
         return tasks.Desk(
             store=store(),
-            attempt=Delivery(settings, api=api, clock_ms=_clock_ms).attempt,
-            fleet=fleet,
+            attempt=Delivery(settings, api=api(), clock_ms=_clock_ms).attempt,
+            fleet=settings.fleet,
             dispatch=pacer().dispatch,
             tell=alarms(),
         )
 
     tasks.register(app, per_process(build_desk))
-    schedule.register(app, store, settings.fleet)
+    schedule.register(app, settings, store=store, tokens=tokens)
     app.steps["worker"].add(step(pacer))
     progress.steps(app, lambda worker: _worker_health(app, worker, settings, store(), pacer()))
     app.conf.beat_scheduler = progress.scheduler(

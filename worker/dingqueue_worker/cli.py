@@ -28,6 +28,11 @@ _ELSEWHERE = {
     "demo": ("dingqueue_worker.demo:demo", "demo", "The whole way once, on this machine, with nothing else needed."),
     "lanes": ("dingqueue_worker.operations:lanes", "worker", "What waits where, how fast it goes, and what is closed."),
     "dead": ("dingqueue_worker.operations:dead", "worker", "Read, replay, export or drop jobs that could not be sent."),
+    "tokens": (
+        "dingqueue_worker.token_command:tokens",
+        "worker",
+        "How old each app's token is, and when it is fetched anew.",
+    ),
     "sandbox": ("dingqueue_worker.sandbox.command:sandbox", "sandbox", "A local DingTalk that keeps DingTalk's rules."),
     "flower": ("dingqueue_worker.flower:flower", "monitor", "Watch tasks and workers in a browser: Celery's Flower."),
     "metrics": ("dingqueue_worker.metrics:metrics", "monitor", "Serve the fleet's figures to Prometheus."),

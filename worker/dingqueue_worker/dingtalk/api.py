@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
 import logging
 import re
 import socket
@@ -12,8 +13,9 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeGuard, TypeVar
+from urllib.parse import urlencode
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -25,7 +27,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, ProxyError
 from dingqueue_worker.dingtalk.answers import Answer
 from dingqueue_worker.dingtalk.errors import NoAnswer, NotSent, Unanswered
 from dingqueue_worker.dingtalk.signing import robot_query
-from dingqueue_worker.settings import Robot
+from dingqueue_worker.settings import App, Robot, Secret
 
 #: DingTalk's answers have a few hundred bytes; a longer one is somebody else's page, and its head is enough.
 MAX_ANSWER_BYTES = 64 * 1024
@@ -39,6 +41,9 @@ _SAFE_HEADERS = {
     "Accept-Encoding": "identity",
     "User-Agent": "dingqueue",
 }
+
+
+NO_QUERY: Mapping[str, str] = MappingProxyType({})
 
 
 class Api:
@@ -99,11 +104,38 @@ class Api:
             body: The final UTF-8 bytes of the JSON body.
             timestamp_ms: Now, Unix time in milliseconds.
         """
-        got = self._post_as_robot(robot, body, timestamp_ms)
-        if isinstance(got, NoAnswer):
-            # Raised here, where neither an exception with the URL in it nor the URL itself is in reach.
-            raise got
-        return got
+        return _answered(self._post_as_robot(robot, body, timestamp_ms))
+
+    def app_token(self, app: App) -> Answer:
+        """Ask for an app's token, by the call that the app's settings name.
+
+        https://open.dingtalk.com/document/development/obtain-the-access-token-of-an-internal-app
+        """
+        return _answered(self._ask_for_token(app))
+
+    def newer(
+        self, method: str, path: str, *, token: Secret, body: bytes | None = None, query: Mapping[str, str] = NO_QUERY
+    ) -> Answer:
+        """One call of the newer host; the token travels in a header.
+
+        Args:
+            method: ``GET``, ``POST``, ``PUT`` or ``DELETE``.
+            path: With the leading slash, its parts percent-encoded.
+            token: The app's.
+            body: The final UTF-8 bytes of the JSON body.
+            query: Not encoded yet.
+        """
+        return _answered(self._call_newer(method, path, token, body, query))
+
+    def older(self, path: str, *, token: Secret, body: bytes) -> Answer:
+        """One POST to the older host; the token travels in the query.
+
+        Args:
+            path: With the leading slash.
+            token: The app's.
+            body: The final UTF-8 bytes of the JSON body.
+        """
+        return _answered(self._call_older(path, token, body))
 
     def close(self) -> None:
         """Close every connection."""
@@ -125,6 +157,26 @@ class Api:
         headers = _SAFE_HEADERS | {"Content-Type": "application/json; charset=utf-8"}
         request = requests.Request("POST", f"{self._oapi.url}/robot/send?{query}", headers=headers, data=body)
         return self._exchange(request, self._oapi)
+
+    def _ask_for_token(self, app: App) -> Answer | NoAnswer:
+        secret = app.app_secret.reveal()
+        if app.token_by == "oauth2":  # noqa: S105 - the name of a call
+            body = json.dumps({"appKey": app.app_key, "appSecret": secret}, ensure_ascii=False).encode()
+            return self._exchange(_json_request("POST", f"{self._api.url}/v1.0/oauth2/accessToken", body), self._api)
+        names = ("corpid", "corpsecret") if app.token_by == "corpid" else ("appkey", "appsecret")  # noqa: S105
+        query = urlencode(dict(zip(names, (app.app_key, secret), strict=True)))
+        return self._exchange(_json_request("GET", f"{self._oapi.url}/gettoken?{query}", None), self._oapi)
+
+    def _call_newer(
+        self, method: str, path: str, token: Secret, body: bytes | None, query: Mapping[str, str]
+    ) -> Answer | NoAnswer:
+        headers = {"x-acs-dingtalk-access-token": token.reveal()}
+        url = f"{self._api.url}{path}" + (f"?{urlencode(query)}" if query else "")
+        return self._exchange(_json_request(method, url, body, headers), self._api)
+
+    def _call_older(self, path: str, token: Secret, body: bytes) -> Answer | NoAnswer:
+        url = f"{self._oapi.url}{path}?{urlencode({'access_token': token.reveal()})}"
+        return self._exchange(_json_request("POST", url, body), self._oapi)
 
     def _exchange(self, request: requests.Request, host: _Host) -> Answer | NoAnswer:
         exchange = _Exchange(deadline=time.monotonic() + self._total_timeout_s)
@@ -152,6 +204,18 @@ class Api:
             return NotSent(kind, f"nothing was sent: {_NOT_SENT.get(kind, _FAILED)}")
         finally:
             _current.reset(reset)
+
+
+def _answered(got: Answer | NoAnswer) -> Answer:
+    """Raises here, where neither an exception with the URL in it, nor the URL itself, nor a bare secret is in reach."""
+    if isinstance(got, NoAnswer):
+        raise got
+    return got
+
+
+def _json_request(method: str, url: str, body: bytes | None, headers: Mapping[str, str] = NO_QUERY) -> requests.Request:
+    typed = {"Content-Type": "application/json; charset=utf-8"} if body is not None else {}
+    return requests.Request(method, url, headers={**_SAFE_HEADERS, **typed, **headers}, data=body)
 
 
 def _answer(response: requests.Response) -> Answer:
