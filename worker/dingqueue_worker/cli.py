@@ -34,6 +34,7 @@ _ELSEWHERE = {
         "How old each app's token is, and when it is fetched anew.",
     ),
     "sandbox": ("dingqueue_worker.sandbox.command:sandbox", "sandbox", "A local DingTalk that keeps DingTalk's rules."),
+    "doctor": ("dingqueue_worker.doctor:doctor", "worker", "What is wrong, and what to type."),
     "flower": ("dingqueue_worker.flower:flower", "monitor", "Watch tasks and workers in a browser: Celery's Flower."),
     "metrics": ("dingqueue_worker.metrics:metrics", "monitor", "Serve the fleet's figures to Prometheus."),
 }

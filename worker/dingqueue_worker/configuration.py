@@ -20,6 +20,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 
+from dingqueue.environment import resolved
 from dingqueue.messages.mobiles import documented_mobile
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
 from dingqueue_worker.health import host_and_port
@@ -32,7 +33,6 @@ DEFAULT_API_URL = "https://api.dingtalk.com"
 _STATE_SCHEMES = ("redis", "rediss", "unix")
 #: https://open.dingtalk.com/document/dingstart/customize-robot-security-settings
 _MOST_KEYWORDS = 10
-_MOST_SECRET_FILE_BYTES = 64 * 1024
 
 
 class ConfigurationError(Exception):
@@ -629,17 +629,8 @@ def _text(text: str, environ: Mapping[str, str], folder: Path) -> str:
     text = _REFERENCE.sub(named, text)
     if not text.startswith("file:"):
         return text
-    file = folder / text.removeprefix("file:").removeprefix("//")
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(_MOST_SECRET_FILE_BYTES + 1)
-        if len(content) > _MOST_SECRET_FILE_BYTES:
-            raise ValueError(f"expected a short text in {file}, found more than {_MOST_SECRET_FILE_BYTES} bytes")
-        return content.decode("utf-8-sig").strip()
-    except OSError as error:
-        raise ValueError(f"expected a readable file {file}, found: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"expected a text in {file}, found bytes that are no UTF-8") from None
+    # A file beside the configuration needs no whole path.
+    return resolved(f"file:{folder / text.removeprefix('file:').removeprefix('//')}")
 
 
 def _health(text: str | None, problems: list[str]) -> tuple[str, int] | None:

@@ -52,12 +52,23 @@ class ServerFacts:
     version: str
     policy: str
     append_only: bool
+    #: A replica takes no jobs, and it may be promoted at any time.
+    replica: bool = False
+    used_bytes: int = 0
+    #: 0 is without a limit.
+    most_bytes: int = 0
 
-    def problem(self) -> str:
-        """Why no job may be entrusted to it; empty when it is fit."""
+    def outdated(self) -> str:
+        """Why it cannot run the scripts; empty when it can."""
         oldest = (7, 2) if self.name == "Valkey" else (6, 2)
         if tuple(int(part) for part in self.version.split(".")[:2]) < oldest:
             return f"{self.name} {self.version} is too old: {self.name} {oldest[0]}.{oldest[1]} or newer is needed"
+        return ""
+
+    def problem(self) -> str:
+        """Why no job may be entrusted to it; empty when it is fit."""
+        if outdated := self.outdated():
+            return outdated
         if self.policy != "noeviction":
             return (
                 f"{self.name} may evict jobs (maxmemory-policy {self.policy}): "
@@ -408,6 +419,10 @@ class Store:
         for start in range(0, len(rows), _PAGE):
             yield from self._letters(rows[start : start + _PAGE])
 
+    def dead_count(self) -> int:
+        """How many dead letters there are."""
+        return int(_ask(lambda: [self._client.zcard(f"{self._base}dead")])[0])
+
     def dead_letter(self, job_id: str) -> DeadLetter | None:
         """One dead letter; None when the job is not dead."""
         died_ms = _ask(lambda: [self._client.zscore(f"{self._base}dead", job_id)])[0]
@@ -701,6 +716,11 @@ class Store:
             bad=values[7] == "bad",
         )
 
+    def now_ms(self) -> int:
+        """The server's clock, milliseconds since 1970."""
+        seconds, micros = _ask(lambda: cast("Reply", self._client.time()))
+        return int(seconds) * 1000 + int(micros) // 1000
+
     def server_facts(self) -> ServerFacts:
         """What the server says about itself (``INFO``, which managed servers allow too)."""
         facts: Mapping[str, Any] = _ask(lambda: [self._client.info()])[0]
@@ -709,6 +729,9 @@ class Store:
             version=str(facts.get("valkey_version") or facts["redis_version"]),
             policy=str(facts.get("maxmemory_policy", "noeviction")),
             append_only=bool(facts.get("aof_enabled")),
+            replica=facts.get("role") == "slave",
+            used_bytes=int(facts.get("used_memory", 0)),
+            most_bytes=int(facts.get("maxmemory", 0)),
         )
 
     def require_fit_server(self) -> ServerFacts:

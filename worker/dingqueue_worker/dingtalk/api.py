@@ -137,6 +137,20 @@ class Api:
         """
         return _answered(self._call_older(path, token, body))
 
+    def knock(self) -> Answer:
+        """Ask the older host for a token without naming an app: it refuses, counts nothing and sends nothing."""
+        return self._knock(f"{self._oapi.url}/gettoken", self._oapi)
+
+    def knock_newer(self) -> Answer:
+        """The same question to the newer host."""
+        return self._knock(f"{self._api.url}/v1.0/oauth2/accessToken", self._api)
+
+    def _knock(self, url: str, host: _Host) -> Answer:
+        got = self._exchange(requests.Request("GET", url, headers=_SAFE_HEADERS), host)
+        if isinstance(got, NoAnswer):
+            raise got
+        return got
+
     def close(self) -> None:
         """Close every connection."""
         self._session.close()

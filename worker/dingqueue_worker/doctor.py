@@ -1,0 +1,469 @@
+"""``dingqueue doctor``: looks at everything the fleet needs and says what is wrong and what to type. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+import click
+from celery import Celery
+
+from dingqueue import broker
+from dingqueue.routes import queue_name
+from dingqueue_worker.configuration import DEFAULT_CONFIG, ConfigurationError, load
+from dingqueue_worker.console import Exit, as_json, clock, show, span
+from dingqueue_worker.dingtalk.answers import Answer, Taken, read_older
+from dingqueue_worker.dingtalk.api import Api
+from dingqueue_worker.dingtalk.errors import NoAnswer
+from dingqueue_worker.outcome import Accepted, Delivered, Snooze, Unknown
+from dingqueue_worker.settings import Destination, Settings
+from dingqueue_worker.store import LaneView, SenderView, ServerFacts, Store, StoreUnavailable
+
+State: TypeAlias = Literal["ok", "warn", "fail"]
+
+#: DingTalk takes a signature for an hour. https://open.dingtalk.com/document/dingstart/customize-robot-security-settings
+_SKEW_FAIL_S = 1800.0
+_SKEW_WARN_S = 60.0
+_MEMORY_WARN = 0.8
+_SET_CLOCK = "timedatectl set-ntp true"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: Its name, stable for scripts.
+        state: ``ok``; ``warn`` is worth a look; ``fail`` loses, stops or delays messages.
+        words: What was found; holds no secret.
+        fix: What to type or change, "" where nothing is to be done.
+        unreachable: True where Redis, the broker or DingTalk did not answer.
+    """
+
+    check: str
+    state: State
+    words: str
+    fix: str = ""
+    unreachable: bool = False
+
+
+def ok(check: str, words: str) -> Finding:
+    """Nothing to do."""
+    return Finding(check=check, state="ok", words=words)
+
+
+def warn(check: str, words: str, fix: str) -> Finding:
+    """Worth a look."""
+    return Finding(check=check, state="warn", words=words, fix=fix)
+
+
+def fail(check: str, words: str, fix: str, *, unreachable: bool = False) -> Finding:
+    """Loses, stops or delays messages."""
+    return Finding(check=check, state="fail", words=words, fix=fix, unreachable=unreachable)
+
+
+@click.command()
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="DINGQUEUE_CONFIG",
+    help="Default: dingqueue.toml.",
+    show_envvar=True,
+)
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=5.0, show_default=True, metavar="SECONDS",
+    help="For each question.",
+)  # fmt: skip
+@as_json
+def doctor(config: Path | None, timeout_s: float, as_json: bool) -> None:
+    r"""Check the configuration, Redis, the broker, workers, clocks, DingTalk and what the fleet says of itself.
+
+    Nothing is sent and nothing is changed. Exit code 0: nothing fails; 1: something does; 2: the configuration is
+    wrong; 4: Redis, the broker or DingTalk cannot be reached.
+    """
+    environ = {**os.environ, **({"DINGQUEUE_CONFIG": str(config)} if config else {})}
+    findings = []
+    for finding in examine(environ, timeout_s=timeout_s):
+        findings.append(finding)
+        if not as_json:
+            show(_line(finding))
+    code = _exit_code(findings)
+    if as_json:
+        show({"exit_code": int(code), "checks": [_data(finding) for finding in findings]})
+    sys.exit(code)
+
+
+def examine(environ: Mapping[str, str], *, timeout_s: float) -> Iterator[Finding]:
+    """Every check in turn. Only the configuration's failure ends them early.
+
+    Args:
+        environ: As ``configuration.load`` reads it.
+        timeout_s: The longest that one question may take.
+    """
+    try:
+        settings = load(environ)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            yield fail("configuration", problem, "correct it and run dingqueue doctor again")
+        return
+    yield ok("configuration", _counted(settings, environ))
+    store = Store(settings.state_url, prefix=settings.prefix, patience_s=1.0)
+    app = broker.producer_app(settings.broker_url, prefix=settings.prefix, timeout_s=min(timeout_s, 2.0))
+    try:
+        answered = False
+        for finding in _redis(store, settings, timeout_s):
+            answered = not finding.unreachable
+            yield finding
+        workers: Sequence[str] = ()
+        yield (reached := _broker(app, settings, timeout_s))
+        if not reached.unreachable:
+            workers = _workers(app, settings, timeout_s)
+            yield _workers_finding(workers, settings)
+        yield from _dingtalk(settings, timeout_s)
+        if answered:
+            yield from _fleet(store, settings, timeout_s, any_worker=bool(workers))
+    finally:
+        store.close()
+        app.close()
+
+
+# --- Redis --------------------------------------------------------------------------------------------------------
+
+
+def _redis(store: Store, settings: Settings, timeout_s: float) -> Iterator[Finding]:
+    where = _place(settings.state_url)
+    began_s = time.monotonic()
+    try:
+        facts = _within(timeout_s, store.server_facts)
+        took_s = time.monotonic() - began_s
+        before_ms = _now_ms()
+        redis_ms = _within(timeout_s, store.now_ms)
+        after_ms = _now_ms()
+    except (StoreUnavailable, TimeoutError) as error:
+        said = str(error) or "no answer in time"
+        fix = f"{_redis_cli(settings)} PING; is DINGQUEUE_STATE_URL (or DINGQUEUE_BROKER_URL) right, and the password?"
+        yield fail("redis", f"{where} cannot be reached: {said}", fix, unreachable=True)
+        return
+    yield from server_findings(facts, where=where, took_s=took_s, redis_cli=_redis_cli(settings))
+    # What the question took is not skew: only a clock outside of both readings is off.
+    off_ms = redis_ms - before_ms if redis_ms < before_ms else max(redis_ms - after_ms, 0)
+    yield redis_clock_finding(off_ms / 1000)
+
+
+def server_findings(facts: ServerFacts, *, where: str, took_s: float, redis_cli: str) -> Iterator[Finding]:
+    """What a server says of itself, judged."""
+    named = f"{facts.name} {facts.version} at {where}"
+    if problem := facts.outdated():
+        yield fail("redis", f"{named}: {problem}", "upgrade the server")
+    elif facts.replica:
+        yield fail("redis", f"{named} is a replica: it takes no jobs", "name the primary in DINGQUEUE_STATE_URL")
+    else:
+        yield ok("redis", f"{named} answers in {took_s * 1000:.0f} ms")
+    if facts.policy == "noeviction":
+        yield ok("eviction", "noeviction: a full server refuses jobs aloud, and loses none")
+    else:
+        yield fail(
+            "eviction",
+            f"waiting jobs may be evicted (maxmemory-policy {facts.policy}), and workers refuse to start",
+            f"{redis_cli} CONFIG SET maxmemory-policy noeviction, and the same in the server's configuration",
+        )
+    if facts.append_only:
+        yield ok("persistence", "the append-only file is on")
+    else:
+        yield warn(
+            "persistence",
+            "the append-only file is off: a restart of the server loses what waits",
+            f"{redis_cli} CONFIG SET appendonly yes, and the same in the server's configuration",
+        )
+    if facts.most_bytes and facts.used_bytes > _MEMORY_WARN * facts.most_bytes:
+        yield warn(
+            "memory",
+            f"{facts.used_bytes / facts.most_bytes:.0%} of maxmemory is used; when it is full, no job is accepted",
+            f"{redis_cli} CONFIG SET maxmemory {2 * facts.most_bytes}, or dingqueue lanes to see what waits",
+        )
+
+
+def redis_clock_finding(off_s: float) -> Finding:
+    """This machine's clock against Redis's, which times every limit and every ``at``."""
+    if abs(off_s) < _SKEW_WARN_S:
+        return ok("clock of redis", f"within {max(abs(off_s), 1):.0f} s of this machine's")
+    words = f"Redis's is {span(abs(off_s))} {'ahead of' if off_s > 0 else 'behind'} this machine's"
+    return warn("clock of redis", f"{words}: jobs with a time go by Redis's", f"{_SET_CLOCK}, on both machines")
+
+
+# --- The broker and the workers -----------------------------------------------------------------------------------
+
+
+def _broker(app: Celery, settings: Settings, timeout_s: float) -> Finding:
+    url = urlsplit(settings.broker_url)
+    named = f"{url.scheme} at {_place(settings.broker_url)}"
+
+    def connect() -> None:
+        with app.connection_for_write() as connection:
+            connection.connection  # noqa: B018 - the property connects
+            connection.channel()
+
+    try:
+        _within(timeout_s, connect)
+    except Exception as error:  # noqa: BLE001 - every transport has its own, and its text may hold the URL
+        said = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+        fix = "is it running, and are DINGQUEUE_BROKER_URL and its password right?"
+        return fail("broker", f"{named} cannot be reached: {said}", fix, unreachable=True)
+    return ok("broker", f"{named} takes connections")
+
+
+def _workers(app: Celery, settings: Settings, timeout_s: float) -> Sequence[str]:
+    """The names of the workers that listen for this fleet's jobs."""
+    queue = queue_name(settings.prefix)
+    deadline_s = time.monotonic() + timeout_s
+    # Most answer at once, but everybody has to be waited for; a busy one gets a second, longer chance.
+    for patience_s in (1.0, timeout_s):
+        try:
+            replies: Mapping[str, Any] = app.control.inspect(timeout=min(patience_s, timeout_s)).active_queues() or {}
+        except Exception:  # noqa: BLE001 - a broker that went away meanwhile is a broker without workers
+            replies = {}
+        found = [name for name, queues in replies.items() if any(one.get("name") == queue for one in queues)]
+        if found or time.monotonic() >= deadline_s:
+            return sorted(found)
+    return ()
+
+
+def _workers_finding(workers: Sequence[str], settings: Settings) -> Finding:
+    queue = queue_name(settings.prefix)
+    if not workers:
+        return fail("workers", f"none answers on the queue {queue}: jobs are accepted and wait", "dingqueue worker")
+    shown = ", ".join(workers[:5]) + (f" and {len(workers) - 5} more" if len(workers) > 5 else "")
+    return ok("workers", f"{len(workers)} on the queue {queue}: {shown}")
+
+
+# --- DingTalk -----------------------------------------------------------------------------------------------------
+
+
+def _dingtalk(settings: Settings, timeout_s: float) -> Iterator[Finding]:
+    try:
+        api = Api(
+            oapi_url=settings.oapi_url,
+            api_url=settings.api_url,
+            connect_timeout_s=timeout_s,
+            read_timeout_s=timeout_s,
+            total_timeout_s=timeout_s,
+            pool_size=1,
+        )
+    except ValueError as error:
+        yield fail("dingtalk", str(error), "export HTTPS_PROXY=http://…", unreachable=True)
+        return
+    with api:
+        questions = [("dingtalk", settings.oapi_url, api.knock)]
+        if settings.apps:
+            questions.append(("dingtalk (newer host)", settings.api_url, api.knock_newer))
+        for check, url, knock in questions:
+            host = urlsplit(url).hostname or ""
+            try:
+                began_s = time.monotonic()
+                answer = _within(timeout_s + 1.0, knock)
+                took_s = time.monotonic() - began_s
+            except (NoAnswer, TimeoutError) as error:
+                said = str(error) or "no answer in time"
+                fix = f"curl -sS {shlex.quote(url)}; behind a proxy: export HTTPS_PROXY=http://…"
+                yield fail(check, f"{host} cannot be reached: {said}", fix, unreachable=True)
+                continue
+            yield dingtalk_finding(check, host, answer, took_s=took_s)
+            if check == "dingtalk":
+                yield dingtalk_clock_finding(answer.date, now=datetime.now(UTC))
+
+
+def dingtalk_finding(check: str, host: str, answer: Answer, *, took_s: float) -> Finding:
+    """What an answer to a call without credentials says: any refusal in DingTalk's own words is a good sign."""
+    meant = read_older(answer)
+    match meant:
+        case Taken() | Delivered() | Accepted():
+            pass
+        case Snooze(close=close, why=why) if close is not None and close.cause == "ban":
+            fix = "wait ten minutes and send less from this address; is a proxy or a sign-in page in between?"
+            return fail(check, f"{host} refuses this address: {why}", fix, unreachable=True)
+        case Unknown(why=why):
+            return warn(
+                check, f"{host} answers strangely: {why}", f"is this DingTalk? curl -sS https://{host}/gettoken"
+            )
+        case _ if answer.status >= 500:
+            return warn(check, f"{host} is in trouble: {meant.why}", "try again in a minute")
+        case _ if answer.status in {404, 407}:
+            return fail(check, f"{host}: {meant.why}", "check DINGQUEUE_OAPI_URL, DINGQUEUE_API_URL and HTTPS_PROXY")
+        case _:
+            pass
+    return ok(check, f"{host} answers in {took_s * 1000:.0f} ms")
+
+
+def dingtalk_clock_finding(date: str | None, *, now: datetime) -> Finding:
+    """This machine's clock against DingTalk's, which judges signatures."""
+    check = "clock of dingtalk"
+    try:
+        theirs = parsedate_to_datetime(date or "")
+    except ValueError:
+        return warn(check, "DingTalk's answer names no time: the clock was not compared", _SET_CLOCK)
+    if theirs.tzinfo is None:
+        theirs = theirs.replace(tzinfo=UTC)
+    off_s = (now - theirs).total_seconds()
+    if abs(off_s) < _SKEW_WARN_S:
+        return ok(check, f"within {max(abs(off_s), 1):.0f} s of this machine's")
+    words = f"this machine's is {span(abs(off_s))} {'ahead' if off_s > 0 else 'behind'}"
+    if abs(off_s) < _SKEW_FAIL_S:
+        return warn(check, f"{words}; signatures are refused from an hour on", _SET_CLOCK)
+    return fail(check, f"{words}: signed robots refuse, or soon will", _SET_CLOCK)
+
+
+# --- What the fleet says of itself --------------------------------------------------------------------------------
+
+
+def _fleet(store: Store, settings: Settings, timeout_s: float, *, any_worker: bool) -> Iterator[Finding]:
+    try:
+        now_ms, lanes = _within(timeout_s, store.overview)
+        dead = _within(timeout_s, store.dead_count)
+    except (StoreUnavailable, TimeoutError) as error:
+        yield fail("lanes", f"Redis went away: {error}", f"{_redis_cli(settings)} PING", unreachable=True)
+        return
+    yield from sender_findings(lanes)
+    yield from lane_findings(lanes, settings.destinations, now_ms=now_ms, any_worker=any_worker)
+    if dead:
+        yield warn(
+            "dead letters", f"{dead:,} jobs that could not be delivered wait for a person", "dingqueue dead list"
+        )
+    else:
+        yield ok("dead letters", "none")
+
+
+def sender_findings(lanes: Sequence[LaneView]) -> Iterator[Finding]:
+    """Closed and broken senders; one line that all are open otherwise."""
+    senders: dict[str, SenderView] = {one.name: one for lane in lanes for one in lane.senders}
+    shut = [one for one in senders.values() if one.broken or one.closed_until_ms]
+    for one in shut:
+        until = f" until {_at(one.closed_until_ms)}" if one.closed_until_ms else ""
+        if one.broken:
+            fix = f"correct {_table(one.name)} in dingqueue.toml and restart the workers; its jobs wait, and go by themselves"
+            yield fail("sender", f"{one.name} is broken: {one.why}", fix)
+        else:
+            yield warn(
+                "sender", f"{one.name} is closed{until}: {one.why}", "nothing: it opens by itself (dingqueue lanes)"
+            )
+    if not shut:
+        yield ok("senders", f"{len(senders)} open" if senders else "none yet: no worker has published its pace")
+
+
+def lane_findings(
+    lanes: Sequence[LaneView], destinations: Mapping[str, Destination], *, now_ms: int, any_worker: bool
+) -> Iterator[Finding]:
+    """Lanes that cannot keep up, rest, or are not what this configuration says."""
+    known = {lane.destination for lane in lanes if lane.senders}
+    missing = sorted(destinations.keys() - known)
+    if any_worker and missing:
+        words = f"the workers do not know {', '.join(missing)}: they read another file, or this one before it changed"
+        yield fail("destinations", words, "restart the workers (dingqueue worker) with this configuration")
+    for lane in lanes:
+        if lane.waiting and not lane.senders:
+            words = f"{lane.destination} has {lane.waiting:,} jobs waiting and nobody to send them"
+            yield fail(
+                "lane", words, f"add [destinations.{lane.destination}] to dingqueue.toml and restart the workers"
+            )
+        elif lane.held_until_ms and lane.held_until_ms > now_ms:
+            words = f"{lane.destination} rests until {_at(lane.held_until_ms)}: {lane.held_why}"
+            yield warn("lane", words, f"dingqueue lanes resume {lane.destination}, when it was paused by hand")
+        elif lane.drain_s and (told := destinations.get(lane.destination)) and lane.drain_s > told.expires_s:
+            words = f"{lane.destination} needs {span(lane.drain_s)} for the {lane.waiting:,} jobs that wait; they are given {span(told.expires_s)}"  # fmt: skip
+            fix = f'add a robot to destinations.{lane.destination}, or set overflow = "digest"'
+            yield warn("lane", words, fix)
+    waiting = sum(lane.waiting for lane in lanes)
+    yield ok("lanes", f"{len(lanes)} known, {waiting:,} jobs waiting, {sum(lane.out for lane in lanes):,} out")
+
+
+# --- Words --------------------------------------------------------------------------------------------------------
+
+
+def _counted(settings: Settings, environ: Mapping[str, str]) -> str:
+    parts = (
+        (len(settings.robots), "robot", "robots"),
+        (len(settings.apps), "app", "apps"),
+        (len(settings.destinations), "destination", "destinations"),
+        (len(settings.people), "person", "people"),
+    )
+    said = ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in parts if count)
+    return f"{environ.get('DINGQUEUE_CONFIG') or DEFAULT_CONFIG}: {said}"
+
+
+def _table(sender: str) -> str:
+    kind, _, name = sender.partition(".")
+    return f"[apps.{name.rpartition('.')[0]}]" if kind == "app" else f"[robots.{name}]"
+
+
+def _place(url: str) -> str:
+    """Host and port: neither user nor password."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return parts.path or "this process"
+    return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+
+
+def _redis_cli(settings: Settings) -> str:
+    parts = urlsplit(settings.state_url)
+    if not parts.hostname:
+        return f"redis-cli -s {shlex.quote(parts.path)}"
+    tls = " --tls" if parts.scheme == "rediss" else ""
+    return f"redis-cli -h {shlex.quote(parts.hostname)} -p {parts.port or 6379}{tls}"
+
+
+def _at(ms: int) -> str:
+    return clock(datetime.fromtimestamp(ms / 1000, UTC))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _line(finding: Finding) -> str:
+    fix = f" → {finding.fix}" if finding.fix else ""
+    return f"{finding.state.upper():<4}  {finding.check}: {finding.words}{fix}"
+
+
+def _data(finding: Finding) -> dict[str, str]:
+    return {"check": finding.check, "state": finding.state, "words": finding.words, "fix": finding.fix}
+
+
+def _exit_code(findings: Sequence[Finding]) -> Exit:
+    failed = [finding for finding in findings if finding.state == "fail"]
+    if any(finding.check == "configuration" for finding in failed):
+        return Exit.USAGE
+    if any(finding.unreachable for finding in failed):
+        return Exit.UNREACHABLE
+    return Exit.SOME_FAILED if failed else Exit.DONE
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T:
+    """The answer, or ``TimeoutError``: a name server or a frozen server may hold a library longer than its own limits."""
+    answers: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # noqa: BLE001 - it is raised again below
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise TimeoutError
+    return answers[0]
