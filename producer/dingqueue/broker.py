@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from celery import Celery
-from kombu import Exchange, Queue
+from kombu import Exchange, Producer, Queue
+from kombu.pools import ProducerPool
 
 from dingqueue.lanes import Call
 from dingqueue.routes import DEFAULT_PREFIX, queue_name, task_name
+
+#: More publishing threads than that share them.
+_CONNECTIONS = 8
 
 
 def configuration(prefix: str = DEFAULT_PREFIX) -> dict[str, Any]:
@@ -43,7 +47,7 @@ def producer_app(broker_url: str, *, prefix: str = DEFAULT_PREFIX, timeout_s: fl
         configuration(prefix),
         broker_connection_retry=False,
         broker_connection_timeout=timeout_s,
-        broker_pool_limit=8,
+        broker_pool_limit=_CONNECTIONS,
         broker_pool_acquire_timeout=timeout_s,
         broker_transport_options=transport_options(broker_url, timeout_s=timeout_s),
     )
@@ -62,18 +66,42 @@ def transport_options(broker_url: str, *, timeout_s: float) -> dict[str, Any]:
     }
 
 
-def publish(app: Celery, calls: Iterable[Call]) -> None:
+def publish(app: Celery, calls: Iterable[Call], *, producer: Producer | None = None) -> None:
     """Publish calls in one batch. Raises what kombu raises; what was not published is called again by itself."""
     rows = tuple(calls)
     if not rows:
         return
-    with app.producer_or_acquire() as producer, producer.batch():
+    with app.producer_or_acquire(producer) as chosen, chosen.batch():
         for call in rows:
             app.send_task(
                 task_name(call.kind),
                 args=(call.job_id, call.grant, call.destination),
                 task_id=call.job_id,
-                producer=producer,
+                producer=chosen,
                 ignore_result=True,
                 retry=False,
             )
+
+
+class Publisher:
+    """Publishes calls from a process that may have a Celery of its own.
+
+    Its connections are its own: kombu's pools belong to the whole process, their size too, and a child that was forked
+    would write into its parent's. Its address is its own: ``CELERY_BROKER_URL`` speaks of the application's broker.
+    """
+
+    def __init__(self, broker_url: str, *, prefix: str = DEFAULT_PREFIX, timeout_s: float) -> None:
+        self._app = producer_app(broker_url, prefix=prefix, timeout_s=timeout_s)
+        self._timeout_s = timeout_s
+        self._connections = self._app.connection_for_write(broker_url).Pool(limit=_CONNECTIONS)
+        self._producers = ProducerPool(self._connections, limit=_CONNECTIONS, Producer=self._app.amqp.Producer)
+
+    def publish(self, calls: Iterable[Call]) -> None:
+        """Publish calls in one batch. Raises what kombu raises; what was not published is called again by itself."""
+        with self._producers.acquire(block=True, timeout=self._timeout_s) as producer:
+            publish(self._app, calls, producer=producer)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._connections.force_close_all()
+        self._app.close()

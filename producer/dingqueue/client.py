@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import functools
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import wait as wait_for_futures
 from datetime import datetime
-from typing import Any, TypeVar
+from threading import Event
+from types import TracebackType
+from typing import Any, TypedDict, TypeVar, Unpack, assert_never
+from urllib.parse import urlsplit
 
 import redis
-from celery import Celery
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dingqueue import broker, outbox
-from dingqueue.contract import AssignJob, Card, Content, Feed, Job, Link, OnUnknown, SendJob, TooLong
+from dingqueue.contract import Card, Content, Feed, Job, Link, Markdown, OnUnknown, Tables, TooLong
 from dingqueue.environment import resolved
 from dingqueue.errors import EnqueueFailed, InvalidJob, LaneFull
-from dingqueue.jobs import assign_job, send_job, share_job
+from dingqueue.hands import Closed, Hands
+from dingqueue.jobs import People, assign_job, checked, send_job, share_job
 from dingqueue.lanes import Accepted, Call, Full, Lanes, Repeat, Status, Submitted, UnknownDestination
 from dingqueue.messages import Rung
 from dingqueue.preview import Preview
@@ -33,16 +37,53 @@ from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
 log = logging.getLogger("dingqueue")
 
 T = TypeVar("T")
-Mentions = str | Iterable[str]
 
-#: Threads that a client publishes with. More callers than that share them.
+#: Threads that carry out a client's calls. More callers than that share them.
 _THREADS = 8
+#: Jobs in one round trip of ``send_many``.
+_CHUNK = 500
+#: ``send_many`` has ``enqueue_timeout_s`` for each so many jobs.
+_JOBS_A_TIMEOUT = 1_000
 #: How long no message is published after the broker failed: jobs are safe in their lanes and are called again.
 _BROKER_REST_S = 5.0
+_LONGEST_TIMEOUT_S = 3_600.0
+
+
+class _Terms(TypedDict, total=False):
+    urgent: bool
+    at: datetime | None
+    expires_s: float | None
+    key: str | None
+    on_unknown: OnUnknown
+
+
+class _SendOptions(_Terms, total=False):
+    markdown: str | Markdown | Mapping[str, Any] | None
+    title: str | None
+    link: Link | Mapping[str, Any] | None
+    card: Card | Mapping[str, Any] | None
+    feed: Feed | Mapping[str, Any] | None
+    mention: People
+    too_long: TooLong
+    tables: Tables
+
+
+class _AssignOptions(_Terms, total=False):
+    due: datetime | None
+    url: str
+    description: str
+
+
+class _ShareOptions(_Terms, total=False):
+    name: str | None
+    note: str
 
 
 class Client:
     """Hands jobs to the fleet. Cheap, thread-safe, fork-safe; connects at the first call.
+
+    One for the whole application is enough. ``with Client() as ding:`` closes it at the end; without that its threads
+    end when they have nothing to do, and none of them keeps the process from ending.
 
     Args:
         broker_url: Celery's broker; default ``DINGQUEUE_BROKER_URL``, else Redis on this machine. ``file:PATH`` names
@@ -60,32 +101,36 @@ class Client:
         enqueue_timeout_s: float = 2.0,
         prefix: str | None = None,
     ) -> None:
-        if not enqueue_timeout_s > 0:
-            raise ValueError(f"enqueue_timeout_s: a number of seconds above 0, not {enqueue_timeout_s!r}")
-        chosen = resolved(broker_url or os.environ.get("DINGQUEUE_BROKER_URL") or DEFAULT_BROKER_URL)
-        self._broker_url = chosen
+        if not 0 < enqueue_timeout_s <= _LONGEST_TIMEOUT_S:
+            raise ValueError(
+                f"enqueue_timeout_s: a number of seconds above 0 and up to 3600, not {enqueue_timeout_s!r}"
+            )
+        self._broker_url = resolved(broker_url or os.environ.get("DINGQUEUE_BROKER_URL") or DEFAULT_BROKER_URL)
         self._state_url = resolved(
-            state_url or (None if broker_url else os.environ.get("DINGQUEUE_STATE_URL")) or chosen
+            state_url or (None if broker_url else os.environ.get("DINGQUEUE_STATE_URL")) or self._broker_url
         )
         if not self._state_url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("state_url: the lanes stand in Redis; with another broker give state_url='redis://…'")
+        _check_url("state_url", self._state_url)
+        _check_url("broker_url", self._broker_url)
         self._timeout_s = enqueue_timeout_s
         self._prefix = prefix or os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
-        self._lock = threading.Lock()
-        self._line: _Line | None = None
+        # By process and number of forks. No lock: a child that was forked while it was held would wait for ever.
+        self._lines: dict[tuple[int, int], _Line] = {}
 
     def send(
         self,
         destination: str,
         text: str | Content | None = None,
         *,
-        markdown: str | None = None,
+        markdown: str | Markdown | Mapping[str, Any] | None = None,
         title: str | None = None,
         link: Link | Mapping[str, Any] | None = None,
         card: Card | Mapping[str, Any] | None = None,
         feed: Feed | Mapping[str, Any] | None = None,
-        mention: Mentions = (),
+        mention: People = (),
         too_long: TooLong = "split",
+        tables: Tables = "lines",
         urgent: bool = False,
         at: datetime | None = None,
         expires_s: float | None = None,
@@ -104,6 +149,8 @@ class Client:
             feed: Several links with pictures.
             mention: Whom to ring: names of the fleet's people, mobiles, ``user:ID``, or ``everyone``.
             too_long: ``split`` into numbered parts, ``shorten`` with a note, or ``refuse`` with ``InvalidJob``.
+            tables: In markdown and cards: ``lines`` turns a table, which phones show as pipes, into lines of
+                "name: value"; ``keep`` sends it as it is.
             urgent: Goes before all that is not.
             at: Not before this (aware) instant.
             expires_s: Not worth sending later than this after ``at`` or now; default is the destination's own.
@@ -115,10 +162,10 @@ class Client:
             LaneFull: The destination holds as many jobs as it may.
             EnqueueFailed: Redis did not take it in time. Calling again with the same key is safe.
         """
-        return self.enqueue(
+        return self._enqueue(
             send_job(
                 destination, text, markdown=markdown, title=title, link=link, card=card, feed=feed, mention=mention,
-                too_long=too_long, urgent=urgent, at=at, expires_s=expires_s, key=key, on_unknown=on_unknown,
+                too_long=too_long, tables=tables, urgent=urgent, at=at, expires_s=expires_s, key=key, on_unknown=on_unknown,
             )
         )  # fmt: skip
 
@@ -127,7 +174,7 @@ class Client:
         destination: str,
         subject: str,
         *,
-        to: Mentions,
+        to: People,
         due: datetime | None = None,
         url: str = "",
         description: str = "",
@@ -138,7 +185,7 @@ class Client:
         on_unknown: OnUnknown = "resend",
     ) -> str:
         """Hand over a piece of work for people and return its job id; arguments and errors as for ``send``."""
-        return self.enqueue(
+        return self._enqueue(
             assign_job(
                 destination, subject, to=to, due=due, url=url, description=description,
                 urgent=urgent, at=at, expires_s=expires_s, key=key, on_unknown=on_unknown,
@@ -159,7 +206,7 @@ class Client:
         on_unknown: OnUnknown = "resend",
     ) -> str:
         """Hand over a file by its URL and return its job id; arguments and errors as for ``send``."""
-        return self.enqueue(
+        return self._enqueue(
             share_job(
                 destination, file, name=name, note=note,
                 urgent=urgent, at=at, expires_s=expires_s, key=key, on_unknown=on_unknown,
@@ -168,46 +215,81 @@ class Client:
 
     def enqueue(self, job: Job) -> str:
         """Hand over a job that was built before (``error.job`` of an ``EnqueueFailed``) and return its id."""
+        return self._enqueue(checked(job))
+
+    def _enqueue(self, job: Job) -> str:
         if box := outbox.current():
             return box.accept(job)
-        return self._bounded(lambda line: line.enqueue(job), job=job)
+        deadline_s = time.monotonic() + self._timeout_s
+        line, future = self._begin(lambda line: line.submit(job))
+        calls = self._result(future, deadline_s, (job,))
+        line.publish(calls, deadline_s)
+        return job.job_id
 
     def send_many(self, jobs: Iterable[Job | Mapping[str, Any]]) -> list[str]:
         """Hand over many jobs in a few round trips; returns their ids in order.
 
         Each is a job (``dingqueue.send_job(…)`` and the like) or a mapping of ``send``'s arguments. All are checked
-        before the first is stored.
+        before the first is stored. It has ``enqueue_timeout_s`` for each thousand jobs.
 
         Raises:
             InvalidJob: One has a mistake (the field starts with its index); nothing was stored.
-            EnqueueFailed: Not all were taken; calling again with jobs that have keys, or the same job objects, is safe.
+            EnqueueFailed: Not all were taken; ``error.jobs`` are the others, and calling again with them is safe.
         """
         built = [_built(number, job) for number, job in enumerate(jobs)]
+        if not built:
+            return []
         if box := outbox.current():
             return [box.accept(job) for job in built]
-        return self._bounded(lambda line: line.enqueue_many(built), jobs=len(built)) if built else []
+        deadline_s = time.monotonic() + self._timeout_s * max(1.0, len(built) / _JOBS_A_TIMEOUT)
+        line, future = self._begin(lambda line: line.submit_many(built, deadline_s))
+        calls, problem = self._result(future, deadline_s, built)
+        line.publish(calls, deadline_s)
+        if problem:
+            raise problem
+        return [job.job_id for job in built]
 
-    async def asend(self, destination: str, text: str | Content | None = None, **options: Any) -> str:
+    async def asend(self, destination: str, text: str | Content | None = None, **options: Unpack[_SendOptions]) -> str:
         """``send`` for an event loop, which is never blocked."""
         return await self._aenqueue(send_job(destination, text, **options))
 
-    async def aassign(self, destination: str, subject: str, **options: Any) -> str:
+    async def aassign(self, destination: str, subject: str, *, to: People, **options: Unpack[_AssignOptions]) -> str:
         """``assign`` for an event loop."""
-        return await self._aenqueue(assign_job(destination, subject, **options))
+        return await self._aenqueue(assign_job(destination, subject, to=to, **options))
 
-    async def ashare(self, destination: str, file: str, **options: Any) -> str:
+    async def ashare(self, destination: str, file: str, **options: Unpack[_ShareOptions]) -> str:
         """``share`` for an event loop."""
         return await self._aenqueue(share_job(destination, file, **options))
+
+    async def aenqueue(self, job: Job) -> str:
+        """``enqueue`` for an event loop."""
+        return await self._aenqueue(checked(job))
 
     async def _aenqueue(self, job: Job) -> str:
         if box := outbox.current():
             return box.accept(job)
-        line = self._connected()
-        future = line.later(lambda: line.enqueue(job))
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)
-        except TimeoutError as error:
-            raise self._late(job) from error
+        deadline_s = time.monotonic() + self._timeout_s
+        line, future = self._begin(lambda line: line.submit(job))
+        calls = await self._aresult(future, deadline_s, (job,))
+        await line.apublish(calls, deadline_s)
+        return job.job_id
+
+    async def astatus(self, job_id: str) -> Status | None:
+        """``status`` for an event loop."""
+        if box := outbox.current():
+            return box.status(job_id)
+        _, future = self._begin(lambda line: line.status(job_id))
+        return await self._aresult(future, time.monotonic() + self._timeout_s)
+
+    async def acancel(self, job_id: str) -> str:
+        """``cancel`` for an event loop."""
+        if box := outbox.current():
+            return box.cancel(job_id)
+        deadline_s = time.monotonic() + self._timeout_s
+        line, future = self._begin(lambda line: line.cancel(job_id))
+        state, calls = await self._aresult(future, deadline_s)
+        await line.apublish(calls, deadline_s)
+        return state
 
     def preview(self, job: Job, *, keywords: Sequence[str] = (), people: Mapping[str, Rung] | None = None) -> Preview:
         """What DingTalk would get for a job, in bytes and with warnings. Sends nothing, connects to nothing."""
@@ -219,72 +301,150 @@ class Client:
         Raises:
             EnqueueFailed: Redis did not answer in time.
         """
-        return self._bounded(lambda line: line.lanes.status(job_id))
+        if box := outbox.current():
+            return box.status(job_id)
+        _, future = self._begin(lambda line: line.status(job_id))
+        return self._result(future, time.monotonic() + self._timeout_s)
 
     def wait(self, job_id: str, *, timeout_s: float) -> Status | None:
-        """Where a job is once it has ended, or when `timeout_s` has passed; None for an id nobody knows."""
-        pause, deadline_s, wait_s = threading.Event(), time.monotonic() + timeout_s, 0.05
+        """Where a job is once it has ended, or when `timeout_s` has passed; None for an id nobody knows.
+
+        Raises:
+            EnqueueFailed: Redis did not answer in time; waiting again is fine.
+        """
+        pause, deadline_s, wait_s = Event(), time.monotonic() + timeout_s, 0.05
         while True:
             status = self.status(job_id)
             left_s = deadline_s - time.monotonic()
-            if status is None or status.ended or left_s <= 0:
+            # In an outbox nothing ends by itself.
+            if status is None or status.ended or left_s <= 0 or outbox.current():
                 return status
             pause.wait(min(wait_s, left_s))
             wait_s = min(wait_s * 1.5, 1.0)
 
     def cancel(self, job_id: str) -> str:
-        """End a job that is not at DingTalk yet: ``cancelled``, or the state that made it too late, or ``gone``."""
-        return self._bounded(lambda line: line.cancel(job_id))
+        """End a job that is not at DingTalk yet: ``cancelled``, or the state that made it too late, or ``gone``.
+
+        Raises:
+            EnqueueFailed: Redis did not answer in time; whether the job was cancelled is then unknown.
+        """
+        if box := outbox.current():
+            return box.cancel(job_id)
+        deadline_s = time.monotonic() + self._timeout_s
+        line, future = self._begin(lambda line: line.cancel(job_id))
+        state, calls = self._result(future, deadline_s)
+        line.publish(calls, deadline_s)
+        return state
 
     def close(self) -> None:
-        """Let go of connections and threads; the next call opens new ones."""
-        with self._lock:
-            line, self._line = self._line, None
-        if line:
+        """Let go of connections and threads, without waiting; the next call opens new ones."""
+        if line := self._lines.pop(_process(), None):
             line.close()
 
-    def _connected(self) -> _Line:
-        line = self._line
-        if line is not None and line.pid == os.getpid():
-            return line
-        with self._lock:
-            if self._line is None or self._line.pid != os.getpid():
-                self._line = _Line(self._broker_url, self._state_url, timeout_s=self._timeout_s, prefix=self._prefix)
-            return self._line
+    def __enter__(self) -> Client:
+        """Nothing is opened before the first call."""
+        return self
 
-    def _bounded(self, action: Callable[[_Line], T], *, job: Job | None = None, jobs: int = 1) -> T:
-        line = self._connected()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _connected(self) -> _Line:
+        process = _process()
+        line = self._lines.get(process)
+        if line is None:
+            # Of two threads that come here at once, one makes a line that is thrown away before it did anything.
+            made = _Line(self._broker_url, self._state_url, timeout_s=self._timeout_s, prefix=self._prefix)
+            line = self._lines.setdefault(process, made)
+        return line
+
+    def _begin(self, action: Callable[[_Line], T]) -> tuple[_Line, Future[T]]:
         # Sockets have timeouts of their own, but name look-ups, handshakes and answers that drip in have none together.
-        future = line.later(lambda: action(line))
+        while True:
+            line = self._connected()
+            try:
+                return line, line.hands.later(functools.partial(action, line))
+            except Closed:
+                # Another thread closed the client between the two lines.
+                continue
+
+    def _result(self, future: Future[T], deadline_s: float, jobs: Sequence[Job] = ()) -> T:
         try:
-            # Many jobs may take longer to store; a Redis that is away is noticed in the same time.
-            return future.result(timeout=self._timeout_s * max(1.0, jobs / 1000))
+            return future.result(timeout=max(0.0, deadline_s - time.monotonic()))
         except FutureTimeoutError as error:
             future.cancel()
-            raise self._late(job) from error
+            raise self._late(jobs) from error
+        except CancelledError as error:
+            raise EnqueueFailed("the client was closed meanwhile", jobs=jobs) from error
 
-    def _late(self, job: Job | None) -> EnqueueFailed:
+    async def _aresult(self, future: Future[T], deadline_s: float, jobs: Sequence[Job] = ()) -> T:
+        waiting = asyncio.wrap_future(future)
+        try:
+            return await asyncio.wait_for(waiting, max(0.0, deadline_s - time.monotonic()))
+        except TimeoutError as error:
+            raise self._late(jobs) from error
+        except asyncio.CancelledError as error:
+            # Either the caller's task was cancelled, or the client was closed under it.
+            if not waiting.cancelled() or (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            raise EnqueueFailed("the client was closed meanwhile", jobs=jobs) from error
+
+    def _late(self, jobs: Sequence[Job]) -> EnqueueFailed:
         return EnqueueFailed(
-            f"Redis did not answer within {self._timeout_s:g} s: is it up, and the URL right?", job=job
+            f"Redis did not answer in time (enqueue_timeout_s is {self._timeout_s:g}): is it up, and the URL right?",
+            jobs=jobs,
         )
 
 
-def _built(number: int, job: Job | Mapping[str, Any]) -> Job:
-    if not isinstance(job, Mapping):
-        return job
+#: How often this process or one before it was forked: a process id alone may come back.
+_forks = 0
+
+
+def _forked() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def _process() -> tuple[int, int]:
+    return os.getpid(), _forks
+
+
+def _check_url(name: str, url: str) -> None:
+    """Refuse at once what would fail at the first call, in words without the address: it may hold a password."""
+    hint = "are special characters of its password percent-encoded?"
     try:
-        return send_job(**job)
+        for one in url.split(";"):  # Celery takes several brokers so
+            _ = urlsplit(one).port
+        if url.startswith(("redis://", "rediss://", "unix://")):
+            redis.ConnectionPool.from_url(url).make_connection()  # does not connect
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name}: cannot be read as an address ({type(error).__name__}); {hint}") from None
+
+
+def _built(number: int, job: Job | Mapping[str, Any]) -> Job:
+    try:
+        return _sent(job) if isinstance(job, Mapping) else checked(job)
     except InvalidJob as error:
         raise InvalidJob(f"[{number}].{error.field}", error.problem) from error
+
+
+def _sent(options: Mapping[str, Any]) -> Job:
+    try:
+        return send_job(**options)
     except TypeError as error:
-        raise InvalidJob(f"[{number}]", f"these are not the arguments of send: {', '.join(map(str, job))}") from error
+        problem = f"these are not the arguments of send: {', '.join(map(str, options))}"
+        raise InvalidJob("job", problem) from error
 
 
 class _Line:
     """One process's connections: to the lanes, to the broker, and the threads that use them."""
 
     def __init__(self, broker_url: str, state_url: str, *, timeout_s: float, prefix: str) -> None:
-        self.pid = os.getpid()
         self._redis = redis.Redis.from_url(
             state_url,
             decode_responses=True,
@@ -295,78 +455,85 @@ class _Line:
             retry=Retry(NoBackoff(), 0),
             client_name="dingqueue-producer",
         )
-        self.lanes = Lanes(self._redis, prefix=prefix)
-        self._app: Celery = broker.producer_app(broker_url, prefix=prefix, timeout_s=timeout_s / 2)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="dingqueue")
-        self._broker_rests_until = 0.0
+        self.hands = Hands(_THREADS, name="dingqueue")
+        self._lanes = Lanes(self._redis, prefix=prefix)
+        self._publisher = broker.Publisher(broker_url, prefix=prefix, timeout_s=timeout_s / 2)
+        self._broker_rests_until_s = 0.0
 
-    def later(self, action: Callable[[], T]) -> Future[T]:
+    def submit(self, job: Job) -> tuple[Call, ...]:
         try:
-            return self._threads.submit(action)
-        except RuntimeError:
-            # The interpreter is shutting down and starts no more threads: the sockets' own timeouts must do.
-            future: Future[T] = Future()
-            try:
-                future.set_result(action())
-            except Exception as error:  # noqa: BLE001 - carried to the caller by the future, as a thread would
-                future.set_exception(error)
-            return future
-
-    def enqueue(self, job: Job) -> str:
-        try:
-            submitted = self.lanes.submit(job)
+            submitted = self._lanes.submit(job)
         except redis.RedisError as error:
-            raise _refused(error, job) from error
-        self._publish(_calls(submitted, job))
-        return job.job_id
+            raise _refused(error, (job,)) from error
+        return _calls(submitted, job)
 
-    def enqueue_many(self, jobs: Sequence[Job]) -> list[str]:
+    def submit_many(
+        self, jobs: Sequence[Job], deadline_s: float
+    ) -> tuple[list[Call], EnqueueFailed | InvalidJob | None]:
+        """The calls, and what is to be raised once they are published."""
         calls: list[Call] = []
-        failures: list[EnqueueFailed | InvalidJob] = []
-        for start in range(0, len(jobs), 500):
-            chunk = jobs[start : start + 500]
+        failed: list[tuple[int, EnqueueFailed | InvalidJob]] = []
+        for start in range(0, len(jobs), _CHUNK):
+            chunk = jobs[start : start + _CHUNK]
             try:
-                results = self.lanes.submit_many(chunk)
+                results = self._lanes.submit_many(chunk)
             except redis.RedisError as error:
-                raise EnqueueFailed(f"{_refused(error, None)} ({start} of {len(jobs)} jobs were taken)") from error
-            for job, submitted in zip(chunk, results, strict=True):
+                failed += [(start + number, _refused(error, chunk)) for number in range(len(jobs) - start)]
+                break
+            for number, (job, submitted) in enumerate(zip(chunk, results, strict=True), start):
                 try:
                     if isinstance(submitted, Exception):
-                        raise _refused(submitted, job)
+                        raise _refused(submitted, (job,))
                     calls += _calls(submitted, job)
                 except (EnqueueFailed, InvalidJob) as error:
-                    failures.append(error)
-        self._publish(calls)
-        if failures:
-            first = failures[0]
-            if len(failures) == len(jobs) == 1:
-                raise first
-            raise EnqueueFailed(f"{len(failures)} of {len(jobs)} jobs were not taken, the first: {first}") from first
-        return [job.job_id for job in jobs]
+                    failed.append((number, error))
+            if time.monotonic() > deadline_s:
+                break  # the caller was told already that not all were taken
+        return calls, _several(failed, jobs) if failed else None
 
-    def cancel(self, job_id: str) -> str:
+    def status(self, job_id: str) -> Status | None:
         try:
-            state, calls = self.lanes.cancel(job_id)
+            return self._lanes.status(job_id)
         except redis.RedisError as error:
-            raise _refused(error, None) from error
-        self._publish(calls)
-        return state
+            raise _refused(error) from error
+
+    def cancel(self, job_id: str) -> tuple[str, tuple[Call, ...]]:
+        try:
+            return self._lanes.cancel(job_id)
+        except redis.RedisError as error:
+            raise _refused(error) from error
+
+    def publish(self, calls: Sequence[Call], deadline_s: float) -> None:
+        """Publish what an accepted job called, and wait for it as long as there is time: it is accepted anyway."""
+        if publishing := self._publish_soon(calls):
+            wait_for_futures([publishing], timeout=max(0.0, deadline_s - time.monotonic()))
+
+    async def apublish(self, calls: Sequence[Call], deadline_s: float) -> None:
+        """``publish`` for an event loop."""
+        if publishing := self._publish_soon(calls):
+            await asyncio.wait([asyncio.wrap_future(publishing)], timeout=max(0.0, deadline_s - time.monotonic()))
+
+    def _publish_soon(self, calls: Sequence[Call]) -> Future[None] | None:
+        if not calls or time.monotonic() < self._broker_rests_until_s:
+            return None
+        try:
+            return self.hands.later(lambda: self._publish(calls))
+        except Closed:
+            return None  # the pacer repeats them
 
     def _publish(self, calls: Sequence[Call]) -> None:
-        if not calls or time.monotonic() < self._broker_rests_until:
-            return
         try:
-            broker.publish(self._app, calls)
+            self._publisher.publish(calls)
         except Exception as error:  # noqa: BLE001 - the job is accepted: whatever the broker's library raises, it is called again
-            self._broker_rests_until = time.monotonic() + _BROKER_REST_S
+            self._broker_rests_until_s = time.monotonic() + _BROKER_REST_S
             log.warning(
                 "calls not published; the pacer repeats them",
                 extra={"calls": len(calls), "error": type(error).__name__},
             )
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._app.close()
+        self.hands.close()
+        self._publisher.close()
         self._redis.close()
 
 
@@ -377,19 +544,41 @@ def _calls(submitted: Submitted, job: Job) -> tuple[Call, ...]:
         case Repeat():
             return ()
         case Full(waiting=waiting):
-            raise LaneFull(f"{job.destination}: {waiting} jobs wait there already, as many as it may hold", job=job)
+            problem = f"{job.destination}: {waiting} jobs wait there already, as many as it may hold"
+            raise LaneFull(problem, jobs=(job,))
         case UnknownDestination(known=known):
             close = difflib.get_close_matches(job.destination, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"the fleet knows: {', '.join(known[:10]) or 'none'}"
             raise InvalidJob("destination", f"no destination is called {job.destination!r}; {hint}")
+        case other:
+            assert_never(other)
 
 
-def _refused(error: Exception, job: Job | None) -> EnqueueFailed:
+def _several(
+    failed: Sequence[tuple[int, EnqueueFailed | InvalidJob]], jobs: Sequence[Job]
+) -> EnqueueFailed | InvalidJob:
+    """What is to be raised where some of several jobs were not taken."""
+    number, first = failed[0]
+    if len(failed) == len(jobs) and isinstance(first, InvalidJob):  # nothing was stored, and trying again is no use
+        return InvalidJob(f"[{number}].{first.field}", first.problem)
+    if len(failed) == len(jobs) == 1:
+        return first
+    kind = LaneFull if all(isinstance(error, LaneFull) for _, error in failed) else EnqueueFailed
+    problem = f"{len(failed)} of {len(jobs)} jobs were not taken, the first: {first}"
+    several = kind(problem, jobs=[jobs[number] for number, _ in failed])
+    several.__cause__ = first
+    return several
+
+
+def _refused(error: Exception, jobs: Sequence[Job] = ()) -> EnqueueFailed:
     """What went wrong, without the URL (it may hold a password): the class, and Redis's own word where it spoke."""
+    if isinstance(error, redis.AuthenticationError):
+        return EnqueueFailed("Redis refused the user or password of the URL", jobs=jobs)
     if isinstance(error, redis.exceptions.ResponseError):
         said = str(error).split(" script: ", 1)[0]
-        return EnqueueFailed(f"Redis refused the job: {said[:200]}", job=job)
-    return EnqueueFailed(f"Redis could not be reached ({type(error).__name__})", job=job)
-
-
-__all__ = ["AssignJob", "Client", "SendJob", "Status"]
+        return EnqueueFailed(f"Redis refused the job: {said[:200]}", jobs=jobs)
+    if isinstance(error, redis.TimeoutError):
+        return EnqueueFailed("Redis did not answer in time: is it up, and the URL right?", jobs=jobs)
+    return EnqueueFailed(
+        f"Redis could not be reached ({type(error).__name__}): is it up, and the URL right?", jobs=jobs
+    )

@@ -9,6 +9,7 @@ DingqueueError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,12 +43,17 @@ class EnqueueFailed(DingqueueError):
     Calling again with the same ``key``, or ``client.enqueue(error.job)``, is safe: it is the same job.
 
     Attributes:
-        job: The job that was not taken, ready for ``client.enqueue``; None where there were several.
+        jobs: The jobs that are not known to be stored, ready for ``client.send_many``.
     """
 
-    def __init__(self, problem: str, *, job: Job | None = None) -> None:
+    def __init__(self, problem: str, *, jobs: Sequence[Job] = ()) -> None:
         super().__init__(problem)
-        self.job = job
+        self.jobs = tuple(jobs)
+
+    @property
+    def job(self) -> Job | None:
+        """The one job that was not taken, ready for ``client.enqueue``; None where there were several."""
+        return self.jobs[0] if len(self.jobs) == 1 else None
 
 
 class LaneFull(EnqueueFailed):

@@ -69,6 +69,8 @@ MAX_SUBJECT_BYTES = 1_024
 MAX_URL_CHARS = 4_096
 #: A thousand years: no wait that anybody means is longer, and Redis's clock in milliseconds still holds it.
 _LONGEST_WAIT_S = 1_000 * 365.25 * 86_400
+#: The end of the longest wait after it is still a date.
+_LATEST_YEAR = 8_900
 _WEB_SCHEMES = ("http", "https")
 _LINK_SCHEMES = ("http", "https", "dingtalk")
 
@@ -472,9 +474,12 @@ def _name(who: str, field: str) -> str:
 
 
 def _terms(*, urgent: object, at: object, expires_s: object, on_unknown: object) -> Terms:
+    starts_at = _instant(at, "at")
+    if starts_at and starts_at.year > _LATEST_YEAR:
+        raise InvalidJob("at", f"after the year {_LATEST_YEAR}: milliseconds taken for seconds?")
     return Terms(
         urgent=_flag(urgent, "urgent"),
-        at=_instant(at, "at"),
+        at=starts_at,
         expires_s=_seconds(expires_s, "expires_s"),
         on_unknown=_option("on_unknown", on_unknown, ON_UNKNOWN),
     )

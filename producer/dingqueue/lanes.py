@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, cast
-
-import redis
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from dingqueue.contract import Feed, Job, Kind, SendJob, to_wire
 from dingqueue.routes import DEFAULT_PREFIX, key_base
 from dingqueue.scripts import Argument, ClockMs, Script, prelude, source
+
+if TYPE_CHECKING:  # whoever only reads a Status does not load Redis's client
+    import redis
 
 State: TypeAlias = Literal[
     "waiting", "called", "sending", "delivered", "accepted", "dead", "cancelled", "expired", "merged"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
-from typing import Any, TypeAlias
-
-import redis
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dingqueue.routes import key_base
+
+if TYPE_CHECKING:
+    import redis
 
 #: A script's answer: strings, integers and lists of them.
 Reply: TypeAlias = list[Any]

@@ -30,7 +30,7 @@ urls = st.sampled_from(
     ]
 )
 instants = st.datetimes(
-    min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30),  # noqa: DTZ001 - hypothesis wants naive bounds
+    min_value=datetime(1, 1, 2), max_value=datetime(8900, 12, 30),  # noqa: DTZ001 - hypothesis wants naive bounds
     timezones=st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))),
 )  # fmt: skip
 

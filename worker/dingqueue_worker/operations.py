@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 import click
-from celery import Celery
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -45,17 +44,17 @@ class Desk:
             raise Stop(Exit.USAGE, "--state-url: the lanes stand in Redis; with another broker name it")
         prefix = os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
         self.store = Store(state_url or chosen, prefix=prefix)
-        self._app: Celery = broker.producer_app(chosen, prefix=prefix, timeout_s=2.0)
+        self._publisher = broker.Publisher(chosen, prefix=prefix, timeout_s=2.0)
 
     def publish(self, calls: Sequence[Call]) -> None:
         """Publish calls; when the broker is away, the pacer makes them again."""
         with contextlib.suppress(Exception):
-            broker.publish(self._app, calls)
+            self._publisher.publish(calls)
 
     def close(self) -> None:
         """Let go of the connections."""
         self.store.close()
-        self._app.close()
+        self._publisher.close()
 
 
 @contextlib.contextmanager

@@ -242,8 +242,8 @@ _MARKS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 def _plain(line: str) -> str:
     """A line without its marks, "" when nothing is left of it."""
-    line = line[:_TITLE_SOURCE_CHARS]
-    if _RULE.fullmatch(line):
+    line = line[:_TITLE_SOURCE_CHARS].rstrip()
+    if not line or _RULE.fullmatch(line):
         return ""
     for mark, replacement in _MARKS:
         line = mark.sub(replacement, line)

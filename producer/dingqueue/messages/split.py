@@ -7,6 +7,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import regex
 
@@ -42,6 +43,10 @@ class Piece:
 def cost_bytes(text: str) -> int:
     """What a text adds to a body: its JSON form in UTF-8 without the quotes. Additive over concatenation."""
     return len(json.dumps(text, ensure_ascii=False).encode()) - 2
+
+
+#: Texts are made of few different characters, and this is asked for each one.
+_unit_cost_bytes = lru_cache(maxsize=4_096)(cost_bytes)
 
 
 def graphemes(text: str) -> int:
@@ -156,7 +161,7 @@ def _fitting(unit: regex.Pattern[str], text: str, start: int, limit_bytes: int) 
     left_bytes = limit_bytes
     ends: list[int] = []
     for match in unit.finditer(text, pos=start):
-        left_bytes -= cost_bytes(match.group())
+        left_bytes -= _unit_cost_bytes(match.group())
         if left_bytes < 0:
             break
         ends.append(match.end())

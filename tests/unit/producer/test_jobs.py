@@ -342,6 +342,7 @@ def test_a_files_name_is_the_end_of_its_address(url: str, name: str) -> None:
         ({"urgent": "yes"}, "urgent", "expected True or False, got str"),
         ({"urgent": None}, "urgent", "expected True or False"),
         ({"at": datetime(2026, 12, 1, 9)}, "at", "tzinfo=ZoneInfo('Asia/Shanghai')"),  # noqa: DTZ001 - the mistake that is meant
+        ({"at": datetime(8901, 1, 1, tzinfo=UTC)}, "at", "milliseconds taken for seconds?"),
         ({"at": "now"}, "at", "expected an aware datetime, got str"),
         ({"at": timedelta(1)}, "at", "expected an aware datetime, got timedelta"),
         ({"expires_s": 0}, "expires_s", "over 0"),

@@ -1,0 +1,99 @@
+"""Threads that carry out calls for callers who wait only so long. Knows nothing of what they do."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+#: A thread that had nothing to do for so long ends.
+_IDLE_S = 10.0
+
+
+class Closed(Exception):
+    """These hands do no more work."""
+
+
+class Hands:
+    """A few daemon threads, started when they are needed.
+
+    Not ``ThreadPoolExecutor``: the interpreter waits for its threads, and one that is stuck in a name look-up or in an
+    answer that drips would keep the application from ending.
+    """
+
+    def __init__(self, most: int, *, name: str, idle_s: float = _IDLE_S) -> None:
+        self._most, self._name, self._idle_s = most, name, idle_s
+        self._lock = threading.Lock()
+        self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._threads = 0
+        self._pending = 0  # calls that wait or are being carried out
+        self._closed = False
+
+    def later(self, action: Callable[[], T]) -> Future[T]:
+        """Carry out an action soon; the future is cancelled as long as no thread has begun.
+
+        Raises:
+            Closed: After ``close``.
+        """
+        future: Future[T] = Future()
+        with self._lock:
+            if self._closed:
+                raise Closed
+            if self._pending < self._threads or self._threads >= self._most or self._start():
+                self._pending += 1
+                self._work.put((future, action))
+                return future
+        # No thread can be started: the interpreter ends, or the machine is full. The action's own timeouts must do.
+        _carry_out(future, action)
+        return future
+
+    def _start(self) -> bool:
+        """One more thread, or at least one that is there."""
+        try:
+            threading.Thread(target=self._serve, name=f"{self._name}-{self._threads}", daemon=True).start()
+        except RuntimeError:
+            return self._threads > 0
+        self._threads += 1
+        return True
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                given = self._work.get(timeout=self._idle_s)
+            except queue.Empty:
+                with self._lock:
+                    if self._work.empty():
+                        self._threads -= 1
+                        return
+                continue
+            if given is None:
+                return
+            _carry_out(*given)
+            del given  # not held while waiting for the next
+            with self._lock:
+                self._pending -= 1
+
+    def close(self) -> None:
+        """Cancel what no thread has begun, and let the threads go when they are done. Does not wait."""
+        with self._lock:
+            self._closed = True
+            while not self._work.empty():
+                if given := self._work.get():
+                    given[0].cancel()
+            for _ in range(self._threads):
+                self._work.put(None)
+
+
+def _carry_out(future: Future[T], action: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = action()
+    except BaseException as error:  # noqa: BLE001 - carried to the caller, whatever it is
+        future.set_exception(error)
+    else:
+        future.set_result(result)
