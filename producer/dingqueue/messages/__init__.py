@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+from dingqueue.messages.app import (
+    MAX_NOTICE_BYTES,
+    MAX_PARAM_BYTES,
+    RobotMessage,
+    masked_mobile,
+    notice_file,
+    notice_share,
+    people_shown,
+    render_notice,
+    render_robot,
+    robot_file,
+    robot_link,
+)
 from dingqueue.messages.mobiles import documented_mobile, looks_like_mobile
 from dingqueue.messages.model import (
     MAX_BODY_BYTES,
@@ -18,13 +31,24 @@ __all__ = [
     "MAX_BODY_BYTES",
     "MAX_KEYWORD_BYTES",
     "MAX_MENTIONS",
+    "MAX_NOTICE_BYTES",
+    "MAX_PARAM_BYTES",
     "MAX_PARTS",
     "MAX_USER_ID_CHARS",
     "Rendered",
+    "RobotMessage",
     "Rung",
     "check_webhook",
     "documented_mobile",
     "encode",
     "looks_like_mobile",
+    "masked_mobile",
+    "notice_file",
+    "notice_share",
+    "people_shown",
+    "render_notice",
+    "render_robot",
     "render_webhook",
+    "robot_file",
+    "robot_link",
 ]

@@ -18,6 +18,7 @@ class Words:
     to: str
     due: str
     link: str
+    open: str
     everyone: str
     weekdays: tuple[str, ...]
     when: str
@@ -31,6 +32,7 @@ ENGLISH = Words(
     to="**To**: {people}",
     due="**Due**: {when}",
     link="**Link**: [Open]({url})",
+    open="Open",
     everyone="everyone",
     weekdays=("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"),
     when="{date} ({weekday}) {time} {zone}",
@@ -43,6 +45,7 @@ CHINESE = Words(
     to="**负责人**：{people}",
     due="**截止**：{when}",
     link="**链接**：[打开]({url})",
+    open="打开",
     everyone="所有人",
     weekdays=("周一", "周二", "周三", "周四", "周五", "周六", "周日"),
     when="{date}（{weekday}）{time}（{zone}）",
