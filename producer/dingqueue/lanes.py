@@ -234,7 +234,8 @@ def _waits_for(reason: str, later_ms: str, hold_why: str, senders: Sequence[Sequ
         return "no worker has said how fast this destination may go: is one running?"
     closed = [sender for sender in senders if int(sender[4]) > now_ms]
     if len(closed) == len(senders):
-        return f"{closed[0][0]} is closed: {closed[0][6] or closed[0][5]}"
+        name = "every sender" if closed[0][0] == "*" else closed[0][0]
+        return f"{name} is closed: {closed[0][6] or closed[0][5]}"
     if all(len(ends) >= int(limit) for _, limit, _, ends, *_ in senders):
         name, limit, window_ms, *_ = senders[0]
         return f"{name} is at its limit of {limit} in {int(window_ms) / 1000:g} s"

@@ -8,6 +8,8 @@ local destination = redis.call('HGET', base .. 'job:' .. ARGV[3], 'destination')
 local place = redis.call('ZRANK', base .. 'lane:' .. destination, ARGV[3])
 local pace = lane_pace(destination)
 local out = {}
+local all = redis.call('HMGET', base .. 'sender:*:closed', 'until', 'cause', 'why')
+if not (all[1] and tonumber(all[1]) > now) then all = nil end
 local needs = redis.call('HMGET', base .. 'job:' .. ARGV[3], 'need', 'route')
 for _, sender in ipairs(pace and way(pace, needs[1], needs[2]) or {}) do
   local sp = sender_pace(sender)
@@ -19,7 +21,9 @@ for _, sender in ipairs(pace and way(pace, needs[1], needs[2]) or {}) do
     local permits = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
     for i = 2, #permits, 2 do ends[#ends + 1] = permits[i] end
     local closed = redis.call('HMGET', base .. 'sender:' .. sender .. ':closed', 'until', 'cause', 'why')
-    out[#out + 1] = {sender, int(window[1]), int(window[2]), ends, int(closed_until(sender) or 0), closed[2] or '', closed[3] or ''}
+    local name = sender
+    if all then name, closed = '*', all end
+    out[#out + 1] = {name, int(window[1]), int(window[2]), ends, int(closed_until(sender) or 0), closed[2] or '', closed[3] or ''}
   end
 end
 local held = redis.call('HMGET', base .. 'hold:' .. destination, 'until', 'why')

@@ -88,6 +88,7 @@ class Fleet:
         server: A server of the test's own; default a new one with its append-only file on.
         broker_url: Celery's broker, when it is not that server.
         env: More variables for every process.
+        prefix: What its keys start with; a broker that others use too needs one of its own.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Fleet:
         server: Server | None = None,
         broker_url: str | None = None,
         env: Mapping[str, str] | None = None,
+        prefix: str = "dq:",
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="dingqueue-fleet-")
         self.folder = Path(self._folder.name)
@@ -115,10 +117,11 @@ class Fleet:
             "DINGQUEUE_API_URL": api_url or oapi_url,
             "PYTHONWARNINGS": "default",
             "PYTHONUNBUFFERED": "1",
+            "DINGQUEUE_PREFIX": prefix,
             **(env or {}),
         }
-        self.client = Client(self.broker_url, state_url=self.server.url)
-        self.store = Store(self.server.url, prefix="dq:")
+        self.client = Client(self.broker_url, state_url=self.server.url, prefix=prefix)
+        self.store = Store(self.server.url, prefix=prefix)
         self.processes: list[Process] = []
 
     def worker(

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from celery import Celery
+from celery.app.amqp import AMQP
+from kombu import Connection
 
 from dingqueue import broker
 from dingqueue.lanes import Call
@@ -31,9 +33,22 @@ T = TypeVar("T")
 CONCURRENCY = 32
 
 
+class _Connection(Connection):
+    """Knocks at a broker that is away every few seconds; kombu's own wait grows to half a minute, on top of the outage."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Connection:  # type: ignore[override]  # as it is called
+        waits = {"interval_start": 0.5, "interval_step": 0.5, "interval_max": 3.0}
+        return super().ensure_connection(*args, **waits | options)
+
+
+class _Amqp(AMQP):
+    Connection = _Connection
+    BrokerConnection = _Connection
+
+
 def create_app(settings: Settings) -> Celery:
     """A Celery app that delivers: ``celery -A dingqueue_worker.main worker`` and ``beat`` run it."""
-    app = Celery("dingqueue", broker=settings.broker_url, set_as_current=False, fixups=[])
+    app = Celery("dingqueue", broker=settings.broker_url, amqp=_Amqp, set_as_current=False, fixups=[])
     app.conf.update(broker.configuration(settings.prefix), **_worker_configuration(settings))
 
     store = per_process(
