@@ -29,6 +29,7 @@ STANDS_STILL_S = 60.0
 #: For "ready": every look and tick is due several times in this.
 _FRESH_S = 15.0
 _SAMPLE_EVERY_S = 5.0
+_TICK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,8 @@ class Signs:
         now_s: The clock now.
         looked_s: The pacer's last look came to an end, whether Redis answered or not.
         heard_s: Redis last answered the pacer.
-        ticked_s: Celery's loop last came round.
+        ticked_s: Celery's loop last came round; the start counts.
+        consumes: It has come round at all.
         reached_s: Since when the broker has answered without a gap; None while it does not.
         idle_s: Since when the queue has had messages and this worker, with hands free, took none; None when it does.
         oldest_attempt_s: When the oldest attempt that is still out began; None without one.
@@ -50,6 +52,7 @@ class Signs:
     looked_s: float
     heard_s: float
     ticked_s: float
+    consumes: bool
     reached_s: float | None
     idle_s: float | None
     oldest_attempt_s: float | None
@@ -80,8 +83,10 @@ def not_ready(signs: Signs) -> list[str]:
         problems.append("Redis has not answered the pacer")
     if signs.reached_s is None:
         problems.append("the broker is not reached")
-    elif signs.now_s - signs.ticked_s > _FRESH_S:
+    elif not signs.consumes:
         problems.append("not consuming yet")
+    elif signs.now_s - signs.ticked_s > _FRESH_S:
+        problems.append("not consuming any more")
     return problems
 
 
@@ -101,7 +106,8 @@ class WorkerHealth:
     ) -> None:
         self._app, self._worker, self._pacer, self._queue, self._lease_s = app, worker, pacer, queue, lease_s
         now_s = time.monotonic()
-        self._ticked_s = now_s
+        self._began_s = now_s
+        self._ticked_s: float | None = None
         self._reached_s: float | None = None
         self._idle_s: float | None = None
         self._taken = 0
@@ -148,7 +154,8 @@ class WorkerHealth:
             now_s=now_s,
             looked_s=self._pacer.looked_s,
             heard_s=self._pacer.heard_s,
-            ticked_s=self._ticked_s,
+            ticked_s=self._ticked_s or self._began_s,
+            consumes=self._ticked_s is not None,
             reached_s=self._reached_s,
             idle_s=self._idle_s,
             oldest_attempt_s=now_s - max(ages) if ages else None,
@@ -227,8 +234,8 @@ def steps(app: Celery, build: Callable[[Any], WorkerHealth]) -> None:
         name = "dingqueue.tick"
 
         def start(self, parent: Any) -> None:
-            self._entry = parent.timer.call_repeatedly(_SAMPLE_EVERY_S, self._tick)
-            self._tick()
+            # Not told at once: one that connects, fails and connects again has not come round.
+            self._entry = parent.timer.call_repeatedly(_TICK_EVERY_S, self._tick)
 
         def stop(self, parent: Any) -> None:
             if entry := getattr(self, "_entry", None):
