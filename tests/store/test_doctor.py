@@ -18,6 +18,10 @@ from dingqueue_worker.cli import main
 from dingqueue_worker.doctor import Finding, examine
 from dingqueue_worker.embedded import Server, free_port
 from dingqueue_worker.outcome import Close, Dead, Ended, Snooze
+from dingqueue_worker.pace import app_mark
+from dingqueue_worker.sandbox.client import Sandbox
+from dingqueue_worker.settings import App, Secret
+from dingqueue_worker.store import Fetch
 from support.blackhole import black_hole
 from support.fleet import Fleet
 from support.raw_server import Hang, RawServer, Say, reply
@@ -35,7 +39,7 @@ robots = ["ops"]
 def refusal(ahead_s: int = 0) -> Say:
     """What DingTalk says to a question without credentials."""
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=ahead_s), usegmt=True)
-    return reply({"errcode": 40035, "errmsg": "missing corpid or appkey"}, headers=[f"Date: {date}"])
+    return reply({"errcode": 43002, "errmsg": "require POST"}, headers=[f"Date: {date}"])
 
 
 @pytest.fixture
@@ -94,7 +98,7 @@ def test_a_whole_fleet_is_well(dingtalk: RawServer) -> None:
 def test_the_question_to_dingtalk_sends_nothing_and_names_nobody(environ: dict[str, str], dingtalk: RawServer) -> None:
     found(environ)
 
-    assert [request.line for request in dingtalk.requests] == ["GET /gettoken HTTP/1.1"]
+    assert [request.line for request in dingtalk.requests] == ["GET /robot/send HTTP/1.1"]
     assert dingtalk.requests[0].body == b""
 
 
@@ -103,7 +107,35 @@ def test_the_newer_host_is_asked_where_there_is_an_app(environ: dict[str, str], 
         file.write('[apps.acme]\napp_key = "PLANTED"\napp_secret = "PLANTED"\n')
 
     assert found(environ)["dingtalk (newer host)"].state == "ok"
-    assert [request.target for request in dingtalk.requests] == ["/gettoken", "/v1.0/oauth2/accessToken"]
+    assert [request.target for request in dingtalk.requests] == ["/robot/send", "/v1.0/oauth2/accessToken"]
+
+
+def test_the_sandbox_answers_as_dingtalk_does(environ: dict[str, str]) -> None:
+    with Sandbox() as sandbox:
+        space = sandbox.namespace()
+        environ["DINGQUEUE_OAPI_URL"] = space.oapi_url
+        checks = found(environ)
+
+        assert space.messages() == []
+    assert checks["dingtalk"].state == "ok"
+
+
+def test_an_app_whose_credentials_were_refused_fails(environ: dict[str, str], state: State) -> None:
+    with Path(environ["DINGQUEUE_CONFIG"]).open("a") as file:
+        file.write('[apps.acme]\napp_key = "PLANTED"\napp_secret = "PLANTED"\n')
+    assert found(environ)["app token"].words == "acme: not asked for yet"
+    mark = app_mark(App(name="acme", app_key="PLANTED", app_secret=Secret("PLANTED")))
+    asked = state.store.token_ask("acme", mark, lease_ms=1_000, eager=False)
+    assert isinstance(asked, Fetch)
+    state.store.token_fail(
+        "acme", mark, asked.lease, why="the app's key or secret is wrong", bad=True, rest_ms=None, jitter=0.0
+    )
+
+    finding = found(environ)["app token"]
+
+    assert finding.state == "fail"
+    assert finding.words == "acme: DingTalk refuses the credentials: the app's key or secret is wrong"
+    assert "[apps.acme] in dingqueue.toml" in finding.fix
 
 
 def test_no_worker_fails_with_what_to_type(environ: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -26,8 +27,9 @@ from dingqueue_worker.dingtalk.answers import Answer, Taken, read_older
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.dingtalk.errors import NoAnswer
 from dingqueue_worker.outcome import Accepted, Delivered, Snooze, Unknown
+from dingqueue_worker.pace import app_mark
 from dingqueue_worker.settings import Destination, Settings
-from dingqueue_worker.store import LaneView, SenderView, ServerFacts, Store, StoreUnavailable
+from dingqueue_worker.store import LaneView, SenderView, ServerFacts, Store, StoreUnavailable, TokenView
 
 State: TypeAlias = Literal["ok", "warn", "fail"]
 
@@ -295,7 +297,7 @@ def dingtalk_finding(check: str, host: str, answer: Answer, *, took_s: float) ->
             return fail(check, f"{host} refuses this address: {why}", fix, unreachable=True)
         case Unknown(why=why):
             return warn(
-                check, f"{host} answers strangely: {why}", f"is this DingTalk? curl -sS https://{host}/gettoken"
+                check, f"{host} answers strangely: {why}", f"is this DingTalk? curl -sSi https://{host}/robot/send"
             )
         case _ if answer.status >= 500:
             return warn(check, f"{host} is in trouble: {meant.why}", "try again in a minute")
@@ -312,7 +314,7 @@ def dingtalk_clock_finding(date: str | None, *, now: datetime) -> Finding:
     try:
         theirs = parsedate_to_datetime(date or "")
     except ValueError:
-        return warn(check, "DingTalk's answer names no time: the clock was not compared", _SET_CLOCK)
+        return warn(check, "the answer names no time: the clock was not compared", "date -u, and compare by hand")
     if theirs.tzinfo is None:
         theirs = theirs.replace(tzinfo=UTC)
     off_s = (now - theirs).total_seconds()
@@ -331,9 +333,14 @@ def _fleet(store: Store, settings: Settings, timeout_s: float, *, any_worker: bo
     try:
         now_ms, lanes = _within(timeout_s, store.overview)
         dead = _within(timeout_s, store.dead_count)
+        tokens = {
+            app.name: _within(timeout_s, partial(store.token_view, app.name, app_mark(app)))
+            for app in settings.apps.values()
+        }
     except (StoreUnavailable, TimeoutError) as error:
         yield fail("lanes", f"Redis went away: {error}", f"{_redis_cli(settings)} PING", unreachable=True)
         return
+    yield from (token_finding(name, token_ms, view) for name, (token_ms, view) in tokens.items())
     yield from sender_findings(lanes)
     yield from lane_findings(lanes, settings.destinations, now_ms=now_ms, any_worker=any_worker)
     if dead:
@@ -342,6 +349,20 @@ def _fleet(store: Store, settings: Settings, timeout_s: float, *, any_worker: bo
         )
     else:
         yield ok("dead letters", "none")
+
+
+def token_finding(app: str, now_ms: int, view: TokenView | None) -> Finding:
+    """An app's token, as the fleet holds it."""
+    if view is None:
+        return ok("app token", f"{app}: not asked for yet")
+    if view.usable_ms > now_ms:
+        return ok("app token", f"{app}: good for {span((view.usable_ms - now_ms) / 1000)}")
+    if view.bad:
+        fix = f"correct app_key and app_secret of [apps.{app}] in dingqueue.toml and restart the workers"
+        return fail("app token", f"{app}: DingTalk refuses the credentials: {view.why}", fix)
+    if view.fails:
+        return fail("app token", f"{app}: none, and {view.fails} questions failed: {view.why}", "dingqueue tokens")
+    return ok("app token", f"{app}: run out; it is fetched when it is needed")
 
 
 def sender_findings(lanes: Sequence[LaneView]) -> Iterator[Finding]:

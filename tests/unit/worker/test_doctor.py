@@ -17,9 +17,10 @@ from dingqueue_worker.doctor import (
     redis_clock_finding,
     sender_findings,
     server_findings,
+    token_finding,
 )
 from dingqueue_worker.settings import Destination
-from dingqueue_worker.store import LaneView, SenderView, ServerFacts
+from dingqueue_worker.store import LaneView, SenderView, ServerFacts, TokenView
 
 NOW = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
 NOW_MS = round(NOW.timestamp() * 1000)
@@ -166,6 +167,33 @@ def test_any_refusal_in_dingtalks_own_words_is_a_good_sign(status: int, body: st
     assert found.state == state
     assert found.words.startswith(words)
     assert bool(found.fix) is (state != "ok")
+
+
+# --- Tokens -------------------------------------------------------------------------------------------------------
+
+
+def token(**more: Any) -> TokenView:
+    usual: dict[str, Any] = {
+        "number": 1, "got_ms": 0, "refresh_ms": 0, "usable_ms": 0, "again_ms": 0, "fails": 0, "why": "", "bad": False,
+    }  # fmt: skip
+    return TokenView(**usual | more)
+
+
+@pytest.mark.parametrize(
+    ("view", "state", "words"),
+    [
+        (None, "ok", "acme: not asked for yet"),
+        (token(usable_ms=NOW_MS + 7_200_000), "ok", "acme: good for 2 h"),
+        (token(usable_ms=NOW_MS + 60_000, fails=3, why="x"), "ok", "acme: good for 60 s"),
+        (token(bad=True, fails=1, why="wrong"), "fail", "acme: DingTalk refuses the credentials: wrong"),
+        (token(fails=2, why="no connection"), "fail", "acme: none, and 2 questions failed: no connection"),
+        (token(), "ok", "acme: run out; it is fetched when it is needed"),
+    ],
+)
+def test_an_apps_token(view: TokenView | None, state: str, words: str) -> None:
+    found = token_finding("acme", NOW_MS, view)
+
+    assert (found.state, found.words) == (state, words)
 
 
 # --- Senders and lanes --------------------------------------------------------------------------------------------

@@ -138,18 +138,14 @@ class Api:
         return _answered(self._call_older(path, token, body))
 
     def knock(self) -> Answer:
-        """Ask the older host for a token without naming an app: it refuses, counts nothing and sends nothing."""
-        return self._knock(f"{self._oapi.url}/gettoken", self._oapi)
+        """Look at the older host's robots with a GET that names none: it is refused (43002), counted for nobody and sends nothing."""
+        return _answered(self._exchange(_json_request("GET", f"{self._oapi.url}/robot/send", None), self._oapi))
 
     def knock_newer(self) -> Answer:
-        """The same question to the newer host."""
-        return self._knock(f"{self._api.url}/v1.0/oauth2/accessToken", self._api)
-
-    def _knock(self, url: str, host: _Host) -> Answer:
-        got = self._exchange(requests.Request("GET", url, headers=_SAFE_HEADERS), host)
-        if isinstance(got, NoAnswer):
-            raise got
-        return got
+        """Ask the newer host for a token with a GET that names no app: it is refused, and sends nothing."""
+        return _answered(
+            self._exchange(_json_request("GET", f"{self._api.url}/v1.0/oauth2/accessToken", None), self._api)
+        )
 
     def close(self) -> None:
         """Close every connection."""
