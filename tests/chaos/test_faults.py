@@ -92,7 +92,7 @@ def test_a_block_of_our_address_stops_everything_once(space: Space, fault: str) 
         assert status.state == "waiting"
         assert "blocks this address" in status.reason
         assert status.expected_at is not None
-        assert space.stats()["attempts"] == 1
+        assert space.stats()["requests"] == 1
         assert fleet.status(first).attempts == 0, "waiting is not failing"
 
 
