@@ -9,13 +9,13 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeGuard, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -166,29 +166,33 @@ class Api:
         query = robot_query(robot.token.reveal(), secret, timestamp_ms)
         headers = _SAFE_HEADERS | {"Content-Type": "application/json; charset=utf-8"}
         request = requests.Request("POST", f"{self._oapi.url}/robot/send?{query}", headers=headers, data=body)
-        return self._exchange(request, self._oapi)
+        return self._exchange(request, self._oapi, hide=(robot.token, robot.secret))
 
     def _ask_for_token(self, app: App) -> Answer | NoAnswer:
         secret = app.app_secret.reveal()
         if app.token_by == "oauth2":  # noqa: S105 - the name of a call
             body = json.dumps({"appKey": app.app_key, "appSecret": secret}, ensure_ascii=False).encode()
-            return self._exchange(_json_request("POST", f"{self._api.url}/v1.0/oauth2/accessToken", body), self._api)
+            request = _json_request("POST", f"{self._api.url}/v1.0/oauth2/accessToken", body)
+            return self._exchange(request, self._api, hide=(app.app_secret,))
         names = ("corpid", "corpsecret") if app.token_by == "corpid" else ("appkey", "appsecret")  # noqa: S105
         query = urlencode(dict(zip(names, (app.app_key, secret), strict=True)))
-        return self._exchange(_json_request("GET", f"{self._oapi.url}/gettoken?{query}", None), self._oapi)
+        request = _json_request("GET", f"{self._oapi.url}/gettoken?{query}", None)
+        return self._exchange(request, self._oapi, hide=(app.app_secret,))
 
     def _call_newer(
         self, method: str, path: str, token: Secret, body: bytes | None, query: Mapping[str, str]
     ) -> Answer | NoAnswer:
         headers = {"x-acs-dingtalk-access-token": token.reveal()}
         url = f"{self._api.url}{path}" + (f"?{urlencode(query)}" if query else "")
-        return self._exchange(_json_request(method, url, body, headers), self._api)
+        return self._exchange(_json_request(method, url, body, headers), self._api, hide=(token,))
 
     def _call_older(self, path: str, token: Secret, body: bytes) -> Answer | NoAnswer:
         url = f"{self._oapi.url}{path}?{urlencode({'access_token': token.reveal()})}"
-        return self._exchange(_json_request("POST", url, body), self._oapi)
+        return self._exchange(_json_request("POST", url, body), self._oapi, hide=(token,))
 
-    def _exchange(self, request: requests.Request, host: _Host) -> Answer | NoAnswer:
+    def _exchange(
+        self, request: requests.Request, host: _Host, *, hide: Iterable[Secret | None] = ()
+    ) -> Answer | NoAnswer:
         exchange = _Exchange(deadline=time.monotonic() + self._total_timeout_s)
         reset = _current.set(exchange)
         try:
@@ -203,7 +207,7 @@ class Api:
                 proxies=dict(host.proxies),
             )
             try:
-                return _answer(response)
+                return _answer(response, hide)
             finally:
                 response.close()
         # requests' own errors are OSErrors; urllib3's and http.client's slip through it in places.
@@ -228,17 +232,21 @@ def _json_request(method: str, url: str, body: bytes | None, headers: Mapping[st
     return requests.Request(method, url, headers={**_SAFE_HEADERS, **typed, **headers}, data=body)
 
 
-def _answer(response: requests.Response) -> Answer:
+def _answer(response: requests.Response, hide: Iterable[Secret | None]) -> Answer:
     body = bytearray()
     for chunk in response.iter_content(_CHUNK_BYTES):
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             break
+    # "-sig": a byte order mark is not JSON. "replace": an answer in another encoding is still an answer.
+    text = bytes(body[:MAX_ANSWER_BYTES]).decode("utf-8-sig", "replace")
+    for secret in hide:
+        if secret and secret.reveal():  # a far side that echoes what it was given must not make us repeat it
+            text = text.replace(secret.reveal(), "***").replace(quote_plus(secret.reveal()), "***")
     return Answer(
         status=response.status_code,
         content_type=response.headers.get("Content-Type", ""),
-        # "-sig": a byte order mark is not JSON. "replace": an answer in another encoding is still an answer.
-        body=bytes(body[:MAX_ANSWER_BYTES]).decode("utf-8-sig", "replace"),
+        body=text,
         date=response.headers.get("Date"),
     )
 
