@@ -337,7 +337,10 @@ class Client:
         return state
 
     def close(self) -> None:
-        """Let go of connections and threads, without waiting; the next call opens new ones."""
+        """Let go of connections and threads when the calls that are under way have ended; the next call opens new ones.
+
+        Does not wait. Calls that have not begun raise ``EnqueueFailed``.
+        """
         if line := self._lines.pop(_process(), None):
             line.close()
 
@@ -532,7 +535,9 @@ class _Line:
             )
 
     def close(self) -> None:
-        self.hands.close()
+        self.hands.close(self._let_go)
+
+    def _let_go(self) -> None:
         self._publisher.close()
         self._redis.close()
 

@@ -32,6 +32,7 @@ class Hands:
         self._threads = 0
         self._pending = 0  # calls that wait or are being carried out
         self._closed = False
+        self._then: Callable[[], None] = lambda: None
 
     def later(self, action: Callable[[], T]) -> Future[T]:
         """Carry out an action soon; the future is cancelled as long as no thread has begun.
@@ -71,21 +72,38 @@ class Hands:
                         return
                 continue
             if given is None:
+                self._leave()
                 return
             _carry_out(*given)
             del given  # not held while waiting for the next
             with self._lock:
                 self._pending -= 1
 
-    def close(self) -> None:
-        """Cancel what no thread has begun, and let the threads go when they are done. Does not wait."""
+    def close(self, then: Callable[[], None]) -> None:
+        """Cancel what no thread has begun, and let the threads go when they are done. Does not wait.
+
+        Args:
+            then: Called when nothing is being carried out any more, by the last thread: what the actions use can go.
+        """
         with self._lock:
-            self._closed = True
+            if self._closed:
+                return
+            self._closed, self._then = True, then
             while not self._work.empty():
                 if given := self._work.get():
                     given[0].cancel()
-            for _ in range(self._threads):
+            threads = self._threads
+            for _ in range(threads):
                 self._work.put(None)
+        if not threads:
+            then()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._threads -= 1
+            is_last = not self._threads
+        if is_last:
+            self._then()
 
 
 def _carry_out(future: Future[T], action: Callable[[], T]) -> None:

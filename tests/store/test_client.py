@@ -6,18 +6,24 @@ import asyncio
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+import redis
 
-from dingqueue import Client, EnqueueFailed, InvalidJob, LaneFull, send_job
+from dingqueue import Client, EnqueueFailed, InvalidJob, LaneFull, SendJob, Text, send_job
 from dingqueue.routes import queue_name
 from dingqueue_worker.embedded import Server, free_port
 from support.blackhole import black_hole
 from support.state import State, lane, sender
+from support.waiting import wait_for
 
 
 @pytest.fixture
@@ -200,41 +206,147 @@ def test_threads_share_a_client(client: Client, state: State) -> None:
     assert state.store.counts()["submitted"] == 200
 
 
-def _in_child(client: Client, ids: multiprocessing.Queue[str]) -> None:
-    ids.put(client.send("ops", f"child {os.getpid()}"))
+def _in_child(client: Client, destination: str, ids: multiprocessing.Queue[list[str]]) -> None:
+    ids.put([client.send(destination, f"child {os.getpid()} {number}") for number in range(5)])
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
-def test_a_client_works_on_both_sides_of_a_fork(client: Client, state: State) -> None:
-    mine = client.send("ops", "parent")
+def test_a_client_works_and_publishes_on_both_sides_of_a_fork(client: Client, state: State) -> None:
+    """Each lane may have many out, so that every job is published: what a child shares with its parent would show."""
+    names = ["mine", "one", "two", "three"]
+    state.pace(
+        {name: lane(f"robot.{name}", in_flight=100) for name in names}, {f"robot.{name}": sender() for name in names}
+    )
+    client.send("mine", "parent")
     fork = multiprocessing.get_context("fork")
-    ids: multiprocessing.Queue[str] = fork.Queue()
-    children = [fork.Process(target=_in_child, args=(client, ids)) for _ in range(3)]
+    ids: multiprocessing.Queue[list[str]] = fork.Queue()
+    children = [fork.Process(target=_in_child, args=(client, name, ids)) for name in names[1:]]
     for child in children:
         child.start()
-    theirs = [ids.get(timeout=20) for _ in children]
+    for number in range(5):
+        client.send("mine", f"parent {number}")
+    theirs = [job_id for _ in children for job_id in ids.get(timeout=20)]
     for child in children:
         child.join(20)
 
-    assert len({mine, client.send("ops", "parent again"), *theirs}) == 5
-    assert state.store.counts()["submitted"] == 5
-    assert {state.state_of(job_id) for job_id in theirs} == {"waiting"}
+    assert [child.exitcode for child in children] == [0, 0, 0]
+    assert len(set(theirs)) == 15
+    assert state.store.counts()["submitted"] == 21
+    published = {message["headers"]["id"] for message in messages(state)}  # type: ignore[index]  # JSON of kombu's
+    assert len(published) == 21
+    assert set(theirs) <= published
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_a_bare_fork_shares_no_broker_connection(client: Client, state: State) -> None:
+    """As servers fork, which tell multiprocessing nothing."""
+    state.pace({"ops": lane("robot.ops", in_flight=100)}, {"robot.ops": sender()})
+    client.send("ops", "parent")
+    before = broker_connections(state)
+
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writing, client.send("ops", "child").encode())
+            os.write(writing, f" {len(broker_connections(state, fresh=True) - before)}".encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        job_id, new = pipe.read().split()
+    os.waitpid(child, 0)
+
+    assert state.state_of(job_id) == "called"
+    assert len(messages(state)) == 2
+    assert int(new) >= 2  # one for the lanes and one for the broker
+
+
+def broker_connections(state: State, *, fresh: bool = False) -> set[str]:
+    """Ids of the connections that the server has."""
+    if not fresh:
+        return {one["id"] for one in state.redis.client_list()}
+    options = state.redis.connection_pool.connection_kwargs
+    with redis.Redis(host=options["host"], port=options["port"], decode_responses=True) as other:
+        return {one["id"] for one in other.client_list()} - {str(other.client_id())}
+
+
+def test_closing_in_a_child_leaves_the_parents_line(client: Client, state: State) -> None:
+    client.send("ops", "parent")
+    child = os.fork()
+    if not child:
+        client.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert client.send("ops", "parent again")
+
+
+def run(code: str, *, timeout_s: float = 30, **environment: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+        env=os.environ | environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def test_sending_while_the_interpreter_ends_still_works(valkey: Server, state: State) -> None:
-    import subprocess
-    import sys
-
-    code = (
+    job_id = run(
         "import atexit, dingqueue\n"
         f"client = dingqueue.Client({valkey.url!r}, prefix={state.prefix!r})\n"
         "client.send('ops', 'warm')\n"
         "atexit.register(lambda: print(client.send('ops', 'bye')))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 - our own code
 
-    assert done.returncode == 0, done.stderr
-    assert state.state_of(done.stdout.strip()) == "waiting"
+    assert state.state_of(job_id) == "waiting"
+
+
+def test_a_first_call_while_the_interpreter_ends_works_too(valkey: Server, state: State) -> None:
+    job_id = run(
+        "import atexit, dingqueue\n"
+        "from dingqueue import Client\n"
+        f"atexit.register(lambda: print(Client({valkey.url!r}, prefix={state.prefix!r}).send('ops', 'bye')))\n"
+    )
+
+    assert state.state_of(job_id) == "waiting"
+
+
+def test_a_thread_that_is_stuck_does_not_keep_the_process_from_ending() -> None:
+    with black_hole(drip=b"+") as port:  # each byte starts the socket's own timeout again
+        began_s = time.monotonic()
+        said = run(
+            "import dingqueue\n"
+            f"client = dingqueue.Client('redis://127.0.0.1:{port}/0', enqueue_timeout_s=0.5)\n"
+            "try:\n    client.send('ops', 'hello')\nexcept dingqueue.EnqueueFailed:\n    print('bounded')\n"
+        )
+
+    assert said == "bounded"
+    assert time.monotonic() - began_s < 15
+
+
+def test_the_applications_celery_is_left_alone(valkey: Server, state: State) -> None:
+    """Its broker's address in the environment, its pool and its current app are its own."""
+    state.pace({"ops": lane("robot.ops", in_flight=100)}, {"robot.ops": sender()})
+    with black_hole() as port:
+        said = run(
+            "import celery, dingqueue, kombu.pools\n"
+            "theirs = celery.Celery('theirs')\n"
+            "theirs.conf.broker_pool_limit = 3\n"
+            "theirs.pool\n"
+            f"client = dingqueue.Client({valkey.url!r}, prefix={state.prefix!r})\n"
+            "client.send('ops', 'hello')\n"
+            "print(kombu.pools.get_limit(), celery.current_app.main)\n",
+            CELERY_BROKER_URL=f"redis://127.0.0.1:{port}/0",
+        )
+
+    assert said == "3 theirs"
+    assert len(messages(state)) == 1
 
 
 def test_cancel_and_status_of_nobody(client: Client) -> None:
@@ -242,11 +354,93 @@ def test_cancel_and_status_of_nobody(client: Client) -> None:
     assert client.cancel("nobody") == "gone"
 
 
-def test_a_client_says_which_url_is_missing() -> None:
-    with pytest.raises(ValueError, match="state_url"):
-        Client("amqp://guest@127.0.0.1//")
-    with pytest.raises(ValueError, match="enqueue_timeout_s"):
-        Client(enqueue_timeout_s=0)
+def test_a_cancelled_job_gives_its_turn_to_the_next(client: Client, state: State) -> None:
+    state.pace({"ops": lane("robot.ops")}, {"robot.ops": sender()})
+    first, second = client.send("ops", "a"), client.send("ops", "b")
+
+    assert client.cancel(first) == "cancelled"
+    assert client.cancel(first) == "cancelled"
+    assert state.state_of(second) == "called"
+    assert [message["headers"]["id"] for message in messages(state)] == [second, first]  # type: ignore[index]  # JSON of kombu's
+
+
+def test_an_event_loop_can_do_all_of_it(client: Client, state: State) -> None:
+    state.pace({"ops": lane("robot.ops")}, {"robot.ops": sender()})
+
+    async def main() -> tuple[str, str | None, str]:
+        job_id = await client.aenqueue(send_job("ops", "hello"))
+        other_id = await client.asend("ops", markdown="# x", title="x", mention="alice", urgent=True, key="k")
+        status = await client.astatus(other_id)
+        return await client.acancel(job_id), status.state if status else None, await client.acancel("nobody")
+
+    assert asyncio.run(main()) == ("cancelled", "waiting", "gone")
+    with pytest.raises(InvalidJob):
+        asyncio.run(client.aenqueue("hello"))  # type: ignore[arg-type]  # the mistake that is meant
+
+
+def test_a_loop_is_never_late_while_redis_is_frozen() -> None:
+    async def main(client: Client) -> tuple[float, set[type]]:
+        loop = asyncio.get_running_loop()
+        late_s = 0.0
+        calls = asyncio.gather(*(client.asend("ops", "x") for _ in range(40)), return_exceptions=True)
+        while not calls.done():
+            asleep_s = loop.time()
+            await asyncio.wait([calls], timeout=0.02)
+            late_s = max(late_s, loop.time() - asleep_s - 0.02)
+        return late_s, {type(result) for result in calls.result()}
+
+    with Server(durable=False) as server, Client(server.url, enqueue_timeout_s=0.5) as client:
+        client.send("ops", "warm")
+        server.freeze()
+        began_s = time.monotonic()
+        late_s, kinds = asyncio.run(main(client))
+        took_s = time.monotonic() - began_s
+        server.thaw()
+
+    assert kinds == {EnqueueFailed}
+    assert took_s < 2.5, took_s  # 40 callers share 8 threads, and each has its own bound
+    assert late_s < 0.5, late_s
+
+
+def test_a_task_that_is_cancelled_says_so_and_nothing_else() -> None:
+    async def main(client: Client) -> None:
+        task = asyncio.create_task(client.asend("ops", "x"))
+        await asyncio.wait([task], timeout=0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with black_hole() as port, Client(f"redis://127.0.0.1:{port}/0") as client:
+        asyncio.run(main(client))
+
+
+# What is raised
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "problem"),
+    [
+        (["amqp://guest@127.0.0.1//"], {}, "state_url: the lanes stand in Redis"),
+        ([], {"enqueue_timeout_s": 0}, "enqueue_timeout_s: a number of seconds above 0"),
+        ([], {"enqueue_timeout_s": float("nan")}, "enqueue_timeout_s: a number of seconds above 0"),
+        ([], {"enqueue_timeout_s": float("inf")}, "enqueue_timeout_s: a number of seconds above 0"),
+        (["redis://:p#PLANTED@h:6379/0"], {}, "state_url: cannot be read as an address .*percent-encoded"),
+        (["redis://u:PLANTED/x@h:6379/0"], {}, "state_url: cannot be read as an address .*percent-encoded"),
+        (["redis://h/0?socket_timeout=PLANTED"], {}, "state_url: cannot be read as an address"),
+        (["redis://h/0?colour=PLANTED"], {}, "state_url: cannot be read as an address"),
+        (["amqp://u:PLANTED/x@h//"], {"state_url": "redis://h"}, "broker_url: cannot be read as an address"),
+    ],
+)  # fmt: skip
+def test_a_wrong_address_is_refused_at_once_and_not_shown(
+    arguments: list[str], options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem) as caught:
+        Client(*arguments, **options)
+    assert "PLANTED" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_several_brokers_may_be_named() -> None:
+    Client("amqp://a:5672//;amqp://b:5672//", state_url="redis://h").close()
 
 
 def test_no_password_in_what_is_raised() -> None:
@@ -255,13 +449,210 @@ def test_no_password_in_what_is_raised() -> None:
         client.send("ops", "hello")
     client.close()
 
-    shown = "".join(str(error) for error in (caught.value, caught.value.__cause__))
-    assert "PLANTED" not in shown
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "PLANTED" not in shown.replace(traceback.format_tb(caught.value.__traceback__)[0], "")
+    assert "PLANTED" not in repr(client)
 
 
-def test_closing_lets_threads_go(client: Client) -> None:
+def test_a_refused_password_is_called_so(valkey: Server) -> None:
+    with (
+        Client(valkey.url.replace("redis://", "redis://user:PLANTED@")) as client,
+        pytest.raises(EnqueueFailed, match="refused the user or password"),
+    ):
+        client.send("ops", "hello")
+
+
+@pytest.mark.parametrize("verb", ["status", "cancel", "wait", "astatus", "acancel"])
+def test_every_verb_is_bounded_and_raises_the_same(verb: str) -> None:
+    def call(client: Client) -> Any:
+        if verb == "wait":
+            return client.wait("j", timeout_s=30)
+        called = getattr(client, verb)("j")
+        return asyncio.run(called) if verb.startswith("a") else called
+
+    with black_hole() as port, Client(f"redis://127.0.0.1:{port}/0", enqueue_timeout_s=0.5) as frozen:
+        began_s = time.monotonic()
+        with pytest.raises(EnqueueFailed, match="in time"):
+            call(frozen)
+        assert time.monotonic() - began_s < 1.5
+    with (
+        Client(f"redis://127.0.0.1:{free_port()}/0") as refused,
+        pytest.raises(EnqueueFailed, match="could not be reached"),
+    ):
+        call(refused)
+
+
+def test_a_job_built_by_hand_is_checked_before_it_is_stored(client: Client, state: State) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        client.enqueue(SendJob(job_id="j", destination="ops", content=Text(text="")))
+    assert caught.value.field == "text"
+    with pytest.raises(InvalidJob) as caught:
+        client.send_many([send_job("ops", "x"), "hello"])  # type: ignore[list-item]  # the mistake that is meant
+    assert caught.value.field == "[1].job"
+    assert "submitted" not in state.store.counts()
+
+
+# Many at once
+
+
+def test_none_at_all_is_nothing(client: Client) -> None:
+    assert client.send_many([]) == []
+
+
+def test_of_many_those_that_were_not_taken_are_handed_back(client: Client, state: State) -> None:
+    state.pace({"ops": lane("robot.ops", max_waiting=2), "dev": lane("robot.ops")}, {"robot.ops": sender(limit=1)})
+    jobs = [send_job("ops", f"n {number}") for number in range(5)]
+
+    with pytest.raises(LaneFull, match="2 of 5 jobs were not taken, the first: ops: 2 jobs wait") as caught:
+        client.send_many(jobs)
+    assert caught.value.jobs == (jobs[3], jobs[4])
+    assert caught.value.job is None
+
+    with pytest.raises(
+        EnqueueFailed, match="1 of 2 jobs were not taken, the first: destination: no destination"
+    ) as other:
+        client.send_many([send_job("dev", "x"), send_job("devv", "y")])
+    assert other.value.job is not None
+    assert other.value.job.destination == "devv"
+    assert isinstance(other.value.__cause__, InvalidJob)
+
+    with pytest.raises(LaneFull, match="jobs wait there already"):
+        client.send_many([send_job("ops", "x")])
+
+
+def test_when_nothing_was_stored_for_a_mistake_it_is_a_mistake(client: Client, state: State) -> None:
+    state.pace({"ops": lane("robot.ops")}, {"robot.ops": sender()})
+
+    with pytest.raises(InvalidJob, match="did you mean 'ops'") as caught:
+        client.send_many([send_job("opss", "x"), send_job("opss", "y")])
+    assert caught.value.field == "[0].destination"
+
+
+def test_many_to_a_redis_that_is_away_come_back_as_they_went() -> None:
+    jobs = [send_job("ops", f"n {number}") for number in range(1200)]
+    with (
+        Client(f"redis://127.0.0.1:{free_port()}/0") as client,
+        pytest.raises(EnqueueFailed, match="1200 of 1200") as caught,
+    ):
+        client.send_many(jobs)
+    assert caught.value.jobs == tuple(jobs)
+
+    with black_hole() as port, Client(f"redis://127.0.0.1:{port}/0", enqueue_timeout_s=0.5) as client:
+        began_s = time.monotonic()
+        with pytest.raises(EnqueueFailed):
+            client.send_many(jobs)
+        assert time.monotonic() - began_s < 2.0
+
+
+# Connections
+
+
+def test_a_connection_that_the_server_closed_is_opened_again(client: Client, state: State) -> None:
+    client.send("ops", "warm")
+    state.redis.client_kill_filter(_type="normal", skipme=True)
+
+    assert client.send("ops", "again")
+
+
+def test_a_server_that_came_back_is_found_at_once() -> None:
+    with Server() as server, Client(server.url) as client:
+        client.send("ops", "warm")
+        server.kill()
+        with pytest.raises(EnqueueFailed):
+            client.send("ops", "away")
+        server.start()
+
+        assert client.send("ops", "back")
+
+
+def test_a_broker_that_never_answers_costs_the_call_nothing_but_its_time(state: State, valkey: Server) -> None:
+    """Its connection drips, so that no socket's timeout ends it: the job is accepted all the same."""
+    state.pace({"ops": lane("robot.ops", in_flight=100)}, {"robot.ops": sender()})
+    with black_hole(drip=b"+") as port:
+        client = Client(f"redis://127.0.0.1:{port}/0", state_url=valkey.url, prefix=state.prefix, enqueue_timeout_s=0.6)
+        began_s = time.monotonic()
+        job_id = client.send("ops", "hello")
+        other_id = asyncio.run(client.asend("ops", "hello"))
+        [third_id] = client.send_many([send_job("ops", "hello")])
+        took_s = time.monotonic() - began_s
+        client.close()
+
+    assert took_s < 3.0, took_s
+    assert {state.state_of(one) for one in (job_id, other_id, third_id)} == {"called"}
+
+
+def test_a_broker_that_fails_rests_and_says_so_once(
+    state: State, valkey: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    state.pace({"ops": lane("robot.ops", in_flight=100)}, {"robot.ops": sender()})
+    with Client(f"redis://127.0.0.1:{free_port()}/0", state_url=valkey.url, prefix=state.prefix) as client:
+        ids = [client.send("ops", "salary 123") for _ in range(5)]
+
+    assert {state.state_of(job_id) for job_id in ids} == {"called"}
+    said = [record for record in caplog.records if record.name == "dingqueue"]
+    assert [record.message for record in said] == ["calls not published; the pacer repeats them"]
+    assert "salary" not in caplog.text
+
+
+def threads_of_clients() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("dingqueue")]
+
+
+def test_closing_lets_threads_and_sockets_go(state: State, valkey: Server) -> None:
+    state.pace({"ops": lane("robot.ops", in_flight=100)}, {"robot.ops": sender()})
+    before = broker_connections(state)
+    threads = len(threads_of_clients())
+    client = Client(valkey.url, prefix=state.prefix)
     client.send("ops", "hello")
-    before = {thread.name for thread in threading.enumerate()}
-    assert any(name.startswith("dingqueue") for name in before)
+    assert len(broker_connections(state) - before) >= 2
+    assert len(threads_of_clients()) > threads
+
+    client.close()
+
+    wait_for(lambda: len(threads_of_clients()) <= threads, what="threads ended")
+    wait_for(lambda: not broker_connections(state) - before, what="connections closed")
     client.close()
     assert client.send("ops", "again")
+    client.close()
+
+
+def test_a_client_that_is_closed_while_others_call_refuses_nothing(valkey: Server, state: State) -> None:
+    """Whoever calls meanwhile is served by new connections, or is told that it may call again."""
+    client = Client(valkey.url, prefix=state.prefix)
+    stop = threading.Event()
+
+    def close() -> None:
+        while not stop.wait(0.003):
+            client.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+
+    def send(number: int) -> str:
+        while True:
+            try:
+                return client.send("ops", f"n {number}", key=str(number))
+            except EnqueueFailed:
+                continue
+
+    with ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(send, range(200)))
+    stop.set()
+    closer.join()
+    client.close()
+
+    assert len(set(ids)) == 200
+    assert state.store.counts()["submitted"] == 200
+
+
+def test_a_caller_whose_client_is_closed_is_told_so() -> None:
+    with black_hole() as port:
+        client = Client(f"redis://127.0.0.1:{port}/0", enqueue_timeout_s=2)
+        with ThreadPoolExecutor(12) as threads:
+            futures = [threads.submit(client.send, "ops", "x") for _ in range(12)]
+            wait_for(lambda: len(threads_of_clients()) >= 8, what="all threads busy")
+            client.close()
+            failures = [future.exception(timeout=60) for future in futures]
+
+    assert {type(failure) for failure in failures} == {EnqueueFailed}
+    assert "the client was closed meanwhile" in {str(failure) for failure in failures}

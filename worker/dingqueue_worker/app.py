@@ -146,6 +146,9 @@ def _publisher(app: Celery) -> Callable[[Sequence[Call]], None]:
 def _worker_configuration(settings: Settings) -> dict[str, Any]:
     redis_broker = settings.broker_url.startswith(("redis", "valkey", "unix", "sentinel"))
     return {
+        # Said thrice, for CELERY_BROKER_URL in the environment (another application's) outdoes the first.
+        "broker_read_url": settings.broker_url,
+        "broker_write_url": settings.broker_url,
         "worker_pool": "threads",
         "worker_concurrency": CONCURRENCY,
         # A message is a disposable call: acknowledged early, nothing unacknowledged is held, so there is nothing for
