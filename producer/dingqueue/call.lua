@@ -27,6 +27,7 @@
 --   sender:<s>:closed    hash   {until, cause, why, since, mark, probe, probe_until}; <s> = * closes all
 --   sender:<s>:faults    string proofs of misconfiguration since the last success
 --   dead                 zset   dead job -> when it died, ms
+--   token_ends           hash   app -> when its token ends, ms; 0 after DingTalk refused it
 --   alive                zset   "<role>:<host>:<process>" -> its last sign of life, ms
 --   counts               hash   counters and histogram buckets, each told of in ops/METRICS.md
 --

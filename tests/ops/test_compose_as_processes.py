@@ -109,6 +109,8 @@ def test_nobody_asked_for_more_than_the_acl_allows(system: ComposeAsProcesses) -
         ("flower", ("HGETALL", "dq:{dq}:counts")),
         ("metrics", ("SET", "dq:{dq}:clock", "1")),
         ("metrics", ("DEL", "dingqueue")),
+        ("metrics", ("GET", "dq:{dq}:body:any")),
+        ("metrics", ("HGETALL", "dq:{dq}:token:acme:m1")),
         ("beat", ("GET", "dq:{dq}:token:acme")),
         ("probe", ("INFO",)),
     ],

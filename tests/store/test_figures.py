@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dingqueue_worker.outcome import Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
-from dingqueue_worker.store import Settled
+from dingqueue_worker.store import Fetch, Quota, Settled
 from support.state import State, lane, sender
 
 
@@ -185,6 +185,29 @@ def test_the_month_of_a_quota_is_beijings(state: State) -> None:
 
     # The server's own clock decides which month `figures` reads; tests of the scripts have their own.
     assert state.store.figures().quotas["robot.ops"].limit == 5_000
+
+
+def test_a_token_is_seen_without_the_token(state: State) -> None:
+    leave = state.store.token_ask("acme", "m1", lease_ms=20_000, eager=False)
+    assert isinstance(leave, Fetch)
+    state.store.token_keep("acme", "m1", leave.lease, "planted", refresh_ms=1, late_ms=2, usable_ms=7_000)
+    figures = state.store.figures()
+
+    assert figures.token_ends_ms == {"acme": state.clock.now_ms + 7_000}
+    assert figures.counts["tokens:acme:fetched"] == 1
+    assert "planted" not in repr(figures)
+
+    state.store.token_drop("acme", "m1", leave.lease)
+    assert state.store.figures().token_ends_ms == {"acme": 0}
+
+
+def test_an_apps_interfaces_share_a_month(state: State) -> None:
+    shared = {"quota": "organisation.acme.api", "month": 10_000}
+    state.pace(
+        {"ops": lane("app.acme.todo")}, {"app.acme.todo": sender() | shared, "app.acme": sender() | {"windows": []}}
+    )
+
+    assert state.store.figures().quotas == {"organisation.acme.api": Quota(used=0, limit=10_000)}
 
 
 def test_an_empty_server_has_figures_too(state: State) -> None:

@@ -226,10 +226,10 @@ class LaneView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
-    """A sender's messages of this calendar month."""
+    """Calls of this calendar month, Beijing's. ``limit`` is None where the configuration names none."""
 
     used: int
-    limit: int
+    limit: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +248,8 @@ class Figures:
         now_ms: When it was looked.
         lanes: As in `overview`.
         senders: Every sender the fleet knows, by name.
-        quotas: Of those senders that have one.
+        quotas: By name: a sender's own, or one that an organisation's senders share.
+        token_ends_ms: When each app's token ends; 0 after DingTalk refused it.
         counts: The counters that the scripts write; see ops/METRICS.md.
         scheduled: Jobs that must not run before a time: send-at, back-off.
         open_jobs: Jobs that wait, are scheduled or are out; read together with `counts`, so that the books balance.
@@ -262,6 +263,7 @@ class Figures:
     lanes: tuple[LaneView, ...]
     senders: Mapping[str, SenderView]
     quotas: Mapping[str, Quota]
+    token_ends_ms: Mapping[str, int]
     counts: Mapping[str, int]
     scheduled: int
     open_jobs: int
@@ -558,7 +560,11 @@ class Store:
         names = {lane.destination for lane in lanes} | {
             field.split(":")[2] for field in known if field.startswith("accepted:")
         }
-        monthly = [name for name, pace in paces.items() if pace.get("month")]
+        monthly = {
+            str(pace.get("quota") or name): pace.get("month")
+            for name, pace in paces.items()
+            if pace.get("month") or pace.get("quota")
+        }
         month = datetime.fromtimestamp(now_ms / 1000, _BILLED_IN).strftime("%Y%m")
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(f"{self._base}counts")
@@ -567,21 +573,23 @@ class Store:
             pipe.zcard(f"{self._base}dead")
             pipe.zrange(f"{self._base}dead", 0, 0, withscores=True)
             pipe.zrange(f"{self._base}alive", 0, -1, withscores=True)
+            pipe.hgetall(f"{self._base}token_ends")
             pipe.info("memory")
             for name in monthly:
                 pipe.get(f"{self._base}sender:{name}:{month}")
             for name in names:
                 pipe.zcard(f"{self._base}lane:{name}")
-            counts, later, out, dead, oldest, alive, memory, *rest = _ask(pipe.execute)
+            counts, later, out, dead, oldest, alive, tokens, memory, *rest = _ask(pipe.execute)
         used, waiting = rest[: len(monthly)], rest[len(monthly) :]
         return Figures(
             now_ms=now_ms,
             lanes=tuple(lanes),
             senders=senders,
             quotas={
-                name: Quota(used=int(used_now or 0), limit=int(paces[name]["month"]))
-                for name, used_now in zip(monthly, used, strict=True)
+                name: Quota(used=int(used_now or 0), limit=int(most) if most else None)
+                for (name, most), used_now in zip(monthly.items(), used, strict=True)
             },
+            token_ends_ms={app: int(ends_ms) for app, ends_ms in tokens.items()},
             counts={field: int(value) for field, value in counts.items()},
             scheduled=later,
             open_jobs=later + out + sum(waiting),

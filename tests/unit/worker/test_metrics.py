@@ -23,7 +23,7 @@ LANE = LaneView(
     senders=(SENDER,),
 )  # fmt: skip
 FIGURES = Figures(
-    now_ms=NOW_MS, lanes=(LANE,), senders={"robot.ops": SENDER}, quotas={}, counts={}, scheduled=0, open_jobs=0, dead=0,
+    now_ms=NOW_MS, lanes=(LANE,), senders={"robot.ops": SENDER}, quotas={}, token_ends_ms={}, counts={}, scheduled=0, open_jobs=0, dead=0,
     dead_oldest_ms=None, alive={}, memory=Memory(used_bytes=1, limit_bytes=0),
 )  # fmt: skip
 
@@ -106,9 +106,22 @@ def test_a_lost_job_shows_in_the_books() -> None:
 def test_a_quota_is_shown_where_there_is_one() -> None:
     quotas = {"robot.ops": Quota(used=4_000, limit=5_000)}
 
-    assert value("dingqueue_sender_quota_used", {"sender": "robot.ops"}, quotas=quotas) == 4_000
-    assert value("dingqueue_sender_quota_limit", {"sender": "robot.ops"}, quotas=quotas) == 5_000
-    assert value("dingqueue_sender_quota_used", {"sender": "robot.ops"}) is None
+    assert value("dingqueue_quota_used", {"quota": "robot.ops"}, quotas=quotas) == 4_000
+    assert value("dingqueue_quota_limit", {"quota": "robot.ops"}, quotas=quotas) == 5_000
+    assert value("dingqueue_quota_used", {"quota": "robot.ops"}) is None
+
+
+def test_a_quota_without_a_limit_is_only_counted() -> None:
+    quotas = {"organisation.acme.api": Quota(used=7, limit=None)}
+
+    assert value("dingqueue_quota_used", {"quota": "organisation.acme.api"}, quotas=quotas) == 7
+    assert value("dingqueue_quota_limit", {"quota": "organisation.acme.api"}, quotas=quotas) is None
+
+
+def test_an_apps_token_says_when_it_ends() -> None:
+    ends = {"acme": NOW_MS + 7_200_000}
+
+    assert value("dingqueue_token_ends_timestamp_seconds", {"app": "acme"}, token_ends_ms=ends) == 1_800_007_200
 
 
 def test_every_metric_is_documented_as_it_is() -> None:
@@ -137,7 +150,18 @@ def test_every_counter_of_the_scripts_is_exported() -> None:
 
     # What counts nothing that anybody wants to know, only numbers that must not repeat.
     unseen = {"paces"}
-    exported = {"accepted", "ended", "replayed", "dropped", "attempts", "lost_calls", "closed", "latency", "own"}
+    exported = {
+        "accepted",
+        "ended",
+        "replayed",
+        "dropped",
+        "attempts",
+        "lost_calls",
+        "closed",
+        "latency",
+        "own",
+        "tokens",
+    }
     assert written - unseen == exported
 
 
@@ -154,4 +178,15 @@ def test_names_keep_to_prometheus_rules(family: Any) -> None:
     assert re.fullmatch(r"dingqueue_[a-z_]+", family.name)
     assert family.name.endswith("_total") == (family.kind == "counter")
     assert "_ms" not in family.name
-    assert set(family.labels) <= {"kind", "destination", "state", "outcome", "cause", "sender", "role"}
+    assert set(family.labels) <= {
+        "kind",
+        "destination",
+        "state",
+        "outcome",
+        "cause",
+        "sender",
+        "role",
+        "quota",
+        "app",
+        "what",
+    }

@@ -18,4 +18,6 @@ if tonumber(held[3]) > now then
 end
 redis.call('HSET', key, 'usable_ms', 0)
 redis.call('HDEL', key, 'token')
+redis.call('HSET', base .. 'token_ends', ARGV[3], 0)
+count('tokens:' .. ARGV[3] .. ':refused')
 return {'dropped'}

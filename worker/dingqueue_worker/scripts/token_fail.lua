@@ -7,6 +7,7 @@
 local key, number = base .. 'token:' .. ARGV[3] .. ':' .. ARGV[4], ARGV[5]
 if redis.call('HGET', key, 'lease') ~= number then return {'late'} end
 local fails = redis.call('HINCRBY', key, 'fails', 1)
+count('tokens:' .. ARGV[3] .. ':failed')
 local wait = tonumber(ARGV[8])
 if not wait and ARGV[7] == 'bad' then wait = fails == 1 and 1000 or 600000 end
 if not wait then wait = math.min(1000 * 2 ^ math.min(fails - 1, 10), 60000) * (0.5 + 0.5 * tonumber(ARGV[9])) end

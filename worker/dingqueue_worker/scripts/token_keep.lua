@@ -12,4 +12,8 @@ redis.call('HDEL', key, 'fails', 'again_ms', 'why', 'bad')
 -- The lease may be another's by now: that one goes on, and its token will be the newer.
 if held[3] == number then redis.call('HDEL', key, 'lease_ms') end
 redis.call('PEXPIRE', key, 3 * DAY_MS)
+-- Apart from the token, for those who may see only this.
+redis.call('HSET', base .. 'token_ends', ARGV[3], int(now + tonumber(ARGV[9])))
+redis.call('PEXPIRE', base .. 'token_ends', 3 * DAY_MS)
+count('tokens:' .. ARGV[3] .. ':fetched')
 return {'kept', ARGV[6], number}
