@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from dingqueue_worker.embedded import Server
 from dingqueue_worker.sandbox.client import Space
@@ -59,6 +60,20 @@ def test_celery_tells_the_truth_about_a_job(fleet: Fleet, space: Space) -> None:
         assert "DingTalk finds the text unsuitable" in failed["exception"]
         assert "Traceback" not in fleet.logs()
         assert not any("eta" in one and one["eta"] for one in events.heard)
+
+
+def test_events_of_many_jobs_share_messages_and_a_call_is_not_acknowledged_in_redis(fleet: Fleet, space: Space) -> None:
+    with Events(fleet.broker_url) as events, redis.Redis(port=fleet.server.port, decode_responses=True) as server:
+        fleet.workers(1)
+        job_ids = [fleet.client.send(name, f"message {number}") for number in range(15) for name in ("ops", "dev")]
+
+        fleet.wait_for_end(*job_ids)
+
+        for job_id in job_ids:
+            events.wait_for(job_id, "received", "started", "succeeded")
+        published = server.info("commandstats")["cmdstat_publish"]["calls"]
+        assert published < len(job_ids), f"{published} messages for {3 * len(job_ids)} events"
+        assert not server.exists("unacked", "unacked_index"), "the lease is the acknowledgement"
 
 
 def test_a_kill_in_mid_request_is_an_unknown_end_and_the_job_arrives(fleet: Fleet, space: Space) -> None:

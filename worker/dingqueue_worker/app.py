@@ -18,6 +18,7 @@ from dingqueue.lanes import Call
 from dingqueue.routes import queue_name
 from dingqueue_worker import progress, schedule, tasks
 from dingqueue_worker.alarms import Alarms
+from dingqueue_worker.bundles import BundledEvents
 from dingqueue_worker.delivery import Delivery
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.health import Shown
@@ -92,6 +93,7 @@ def create_app(settings: Settings) -> Celery:
     tasks.register(app, per_process(build_desk))
     schedule.register(app, settings, store=store, tokens=tokens)
     app.steps["worker"].add(step(pacer))
+    app.steps["consumer"].add(BundledEvents)
     progress.steps(app, lambda worker: _worker_health(app, worker, settings, store(), pacer()))
     app.conf.beat_scheduler = progress.scheduler(
         lambda: progress.BeatHealth(store=store(), who=_who("beat"), address=settings.health)
@@ -168,9 +170,9 @@ def _worker_configuration(settings: Settings) -> dict[str, Any]:
             "socket_connect_timeout": 2.0,
             "socket_keepalive": True,
             "health_check_interval": 10,
-            "visibility_timeout": 120,
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
+            # The job's lease is its acknowledgement. Kombu's own, two more round trips a message, would only bring a
+            # killed worker's messages back later than the lease calls their jobs again.
+            "ack_emulation": False,
             "client_name": "dingqueue-worker",
         }
         if redis_broker

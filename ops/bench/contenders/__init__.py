@@ -1,0 +1,1 @@
+"""Everybody's worker with the same POST. Read by the workers' own commands; each file runs alone."""
