@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
     from dingqueue.errors import DingqueueError, EnqueueFailed, InvalidJob, LaneFull, UnknownContract
     from dingqueue.jobs import EVERYONE, assign_job, job_id_for, send_job, share_job
-    from dingqueue.lanes import Status
+    from dingqueue.status import Status
 else:
     # A name is loaded when it is asked for: the client brings Celery and Redis, which take half a second, and pytest
     # loads our plugin in every run of whoever has dingqueue installed.
@@ -34,7 +34,7 @@ else:
         ),
         "errors": ("DingqueueError", "EnqueueFailed", "InvalidJob", "LaneFull", "UnknownContract"),
         "jobs": ("EVERYONE", "assign_job", "job_id_for", "send_job", "share_job"),
-        "lanes": ("Status",),
+        "status": ("Status",),
     }  # fmt: skip
 
     def __getattr__(name):

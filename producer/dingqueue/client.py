@@ -28,11 +28,12 @@ from dingqueue.environment import resolved
 from dingqueue.errors import EnqueueFailed, InvalidJob, LaneFull
 from dingqueue.hands import Closed, Hands
 from dingqueue.jobs import People, assign_job, checked, send_job, share_job
-from dingqueue.lanes import Accepted, Call, Full, Lanes, Repeat, Status, Submitted, UnknownDestination
+from dingqueue.lanes import Accepted, Call, Full, Lanes, Repeat, Submitted, UnknownDestination
 from dingqueue.messages import Rung
 from dingqueue.preview import Preview
 from dingqueue.preview import preview as preview_job
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
+from dingqueue.status import Status
 
 log = logging.getLogger("dingqueue")
 

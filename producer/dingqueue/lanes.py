@@ -5,24 +5,19 @@ from __future__ import annotations
 import heapq
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from dingqueue.contract import Feed, Job, Kind, SendJob, to_wire
 from dingqueue.routes import DEFAULT_PREFIX, key_base
 from dingqueue.scripts import Argument, ClockMs, Script, prelude, source
+from dingqueue.status import Status
 
 if TYPE_CHECKING:  # whoever only reads a Status does not load Redis's client
     import redis
-
-State: TypeAlias = Literal[
-    "waiting", "called", "sending", "delivered", "accepted", "dead", "cancelled", "expired", "merged"
-]
-#: States in which nothing more will happen by itself.
-ENDED: frozenset[str] = frozenset({"delivered", "accepted", "dead", "cancelled", "expired", "merged"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,43 +67,6 @@ class UnknownDestination:
 
 
 Submitted: TypeAlias = Accepted | Repeat | Full | UnknownDestination
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """Where a job is. Instants are aware, in UTC.
-
-    Attributes:
-        state: One of the states of ``State``.
-        place: Jobs that go before this one in its lane; None when it does not stand there.
-        expected_at: About when it goes to DingTalk, as the limits allow; None when that cannot be told.
-        reason: Why it waits or how it ended; holds no secret and no message text.
-        attempts: Attempts spent; waiting for a limit spends none.
-        unknowns: Attempts whose end nobody saw.
-        receipt: What DingTalk acknowledged, one entry a key.
-    """
-
-    job_id: str
-    kind: str
-    destination: str
-    state: str
-    submitted_at: datetime
-    expires_at: datetime
-    ended_at: datetime | None = None
-    place: int | None = None
-    expected_at: datetime | None = None
-    reason: str = ""
-    attempts: int = 0
-    unknowns: int = 0
-    snoozes: int = 0
-    step: int = 0
-    steps: int = 1
-    receipt: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-
-    @property
-    def ended(self) -> bool:
-        """True when nothing more will happen by itself."""
-        return self.state in ENDED
 
 
 class Lanes:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from dingqueue.contract import Job, from_wire, to_wire
-from dingqueue.lanes import Status
+from dingqueue.status import Status
 
 #: Where neither the job nor a fleet says how long it is worth sending.
 _EXPIRES_S = 86_400.0

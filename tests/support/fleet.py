@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from dingqueue import Client
-from dingqueue.lanes import ENDED, Status
+from dingqueue.status import ENDED, Status
 from dingqueue_worker import children
 from dingqueue_worker.embedded import Server
 from dingqueue_worker.store import Store

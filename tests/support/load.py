@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from dingqueue.lanes import Status
+from dingqueue.status import Status
 from dingqueue_worker.sandbox.client import Message, Space
 from support.fleet import Fleet
 

@@ -21,7 +21,7 @@ import click
 
 from dingqueue import Client, EnqueueFailed, InvalidJob, Status, assign_job, send_job, share_job
 from dingqueue.contract import Job
-from dingqueue_worker.console import Commands, Exit, F, Stop, clock, connection, needs, show
+from dingqueue_worker.console import Commands, Exit, F, Stop, connection, needs, show
 
 #: Commands that need more than a producer's install, or live beside what they run.
 _ELSEWHERE = {
@@ -177,7 +177,7 @@ def _enqueue(build: Callable[[dict[str, Any]], Job], *, broker_url: str | None, 
         status = client.wait(job_id, timeout_s=wait_s)
     if status is None:
         raise Stop(Exit.NOTHING, f"{job_id}: its record is gone")
-    show(_status_data(status) if as_json else f"{job_id}  {_status_line(status)}")
+    show(_status_data(status) if as_json else f"{job_id}  {status}")
     sys.exit(_end_code(status))
 
 
@@ -198,7 +198,7 @@ def status(job_ids: Sequence[str], broker_url: str | None, state_url: str | None
         show([_status_data(one) if one else {"job_id": job_id, "state": None} for job_id, one in found.items()])
     else:
         for job_id, one in found.items():
-            show(f"{job_id}  {_status_line(one) if one else 'nobody knows it (any more)'}")
+            show(f"{job_id}  {one or 'nobody knows it (any more)'}")
     if None in found.values():
         sys.exit(Exit.NOTHING if not any(found.values()) else Exit.SOME_FAILED)
 
@@ -218,7 +218,7 @@ def watch(job_id: str, for_s: float, broker_url: str | None, state_url: str | No
             one = client.status(job_id)
             if one is None:
                 raise Stop(Exit.NOTHING, f"{job_id}: nobody knows it (any more)")
-            line = json.dumps(_status_data(one), ensure_ascii=False) if as_json else _status_line(one)
+            line = json.dumps(_status_data(one), ensure_ascii=False) if as_json else str(one)
             if line != before:
                 show(line)
                 before = line
@@ -250,26 +250,6 @@ def _status_data(one: Status) -> dict[str, Any]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in data.items()} | {
         "receipt": dict(one.receipt)
     }
-
-
-def _status_line(one: Status) -> str:
-    """One line that a person can read aloud."""
-    words = [f"{one.kind} to {one.destination}: {one.state}"]
-    if one.place is not None:
-        words.append(f"place {one.place + 1}")
-    if one.expected_at and not one.ended:
-        words.append(f"about {clock(one.expected_at)}")
-    if one.ended_at:
-        words.append(f"at {clock(one.ended_at)}")
-    if one.steps > 1:
-        words.append(f"part {min(one.step + 1, one.steps)} of {one.steps}")
-    if one.attempts:
-        words.append(f"{one.attempts} attempt{'s' if one.attempts != 1 else ''}")
-    if one.unknowns:
-        words.append(f"{one.unknowns} with an unknown end")
-    if one.reason and one.state != "delivered":
-        words.append(one.reason)
-    return ", ".join(words)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, TypeVar
 
@@ -116,13 +115,6 @@ def show(data: Any) -> None:
 def say(words: str) -> None:
     """Words about the data, on stderr."""
     click.echo(words, err=True)
-
-
-def clock(instant: datetime) -> str:
-    """Local time of day; with the date when it is another day."""
-    local = instant.astimezone()
-    today = datetime.now(UTC).astimezone().date()
-    return local.strftime("%H:%M:%S" if local.date() == today else "%Y-%m-%d %H:%M:%S")
 
 
 def span(seconds: float) -> str:

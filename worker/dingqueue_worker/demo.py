@@ -22,9 +22,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from dingqueue import Client, InvalidJob, Status
-from dingqueue.lanes import ENDED
+from dingqueue.status import ENDED, clock
 from dingqueue_worker import children
-from dingqueue_worker.console import Exit, Stop, clock, span
+from dingqueue_worker.console import Exit, Stop, span
 from dingqueue_worker.embedded import NoServer, Server, free_port
 from dingqueue_worker.sandbox.client import Sandbox
 

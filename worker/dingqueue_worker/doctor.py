@@ -21,8 +21,9 @@ from celery import Celery
 
 from dingqueue import broker
 from dingqueue.routes import queue_name
+from dingqueue.status import clock
 from dingqueue_worker.configuration import DEFAULT_CONFIG, ConfigurationError, load
-from dingqueue_worker.console import Exit, as_json, clock, show, span
+from dingqueue_worker.console import Exit, as_json, show, span
 from dingqueue_worker.dingtalk.answers import Answer, Taken, read_older
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.dingtalk.errors import NoAnswer

@@ -24,7 +24,8 @@ from dingqueue import broker
 from dingqueue.environment import resolved
 from dingqueue.lanes import Call
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
-from dingqueue_worker.console import Exit, F, Stop, clock, connection, say, show, span
+from dingqueue.status import clock
+from dingqueue_worker.console import Exit, F, Stop, connection, say, show, span
 from dingqueue_worker.store import DeadLetter, LaneView, SenderView, Store, StoreUnavailable
 
 #: A pause nobody ends should end by itself, and not before somebody has slept.
