@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         Mention,
         SendJob,
         ShareJob,
+        StoredFile,
         Text,
     )
     from dingqueue.errors import DingqueueError, EnqueueFailed, InvalidJob, LaneFull, UnknownContract
@@ -30,7 +31,8 @@ else:
     _HOMES = {
         "client": ("Client",),
         "contract": (
-            "AssignJob", "Button", "Card", "Feed", "FeedItem", "Link", "Markdown", "Mention", "SendJob", "ShareJob", "Text",
+            "AssignJob", "Button", "Card", "Feed", "FeedItem", "Link", "Markdown", "Mention", "SendJob", "ShareJob", "StoredFile",
+            "Text",
         ),
         "errors": ("DingqueueError", "EnqueueFailed", "InvalidJob", "LaneFull", "UnknownContract"),
         "jobs": ("EVERYONE", "assign_job", "job_id_for", "send_job", "share_job"),
@@ -67,6 +69,7 @@ __all__ = [
     "SendJob",
     "ShareJob",
     "Status",
+    "StoredFile",
     "Text",
     "UnknownContract",
     "assign_job",

@@ -4,7 +4,8 @@
 -- All keys start with <base>, which holds the fleet's hash tag: one slot, whatever a script finds out to touch.
 --
 --   pace                 hash   destination -> {"senders": [..], "in_flight": n, "expires_ms": n, "max_waiting": n,
---                               "call_lease_ms": n, "keep_ms": n, "keep_dead_ms": n, "digest_ms": n|null}; where an app
+--                               "call_lease_ms": n, "keep_ms": n, "keep_dead_ms": n, "digest_ms": n|null, "files":
+--                               most bytes of one it can carry, "zip": bool}; where an app
 --                               speaks also "routes": {route: {"senders": [..], "in_flight": n|null}} and "first": {what
 --                               a job needs: the route of its first step}; "senders" are then those of all routes
 --   senders              hash   sender -> {"windows": [[limit, ms], ..], "month": n|null, "month_reserve": n|null,

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures import wait as wait_for_futures
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from threading import Event
 from types import TracebackType
 from typing import Any, TypedDict, TypeVar, Unpack, assert_never
@@ -23,12 +24,29 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dingqueue import broker, outbox
-from dingqueue.contract import Card, Content, Feed, Job, Link, Markdown, OnUnknown, Tables, TooLong
-from dingqueue.environment import resolved
+from dingqueue.contract import (
+    Card,
+    Content,
+    Feed,
+    Job,
+    Link,
+    Markdown,
+    OnUnknown,
+    ShareJob,
+    StoredFile,
+    Tables,
+    TooLong,
+)
+from dingqueue.environment import resolved, resolved_files_url
 from dingqueue.errors import EnqueueFailed, InvalidJob, LaneFull
+from dingqueue.files.limits import MAX_FILE_BYTES
+from dingqueue.files.places import kind_of
+from dingqueue.files.source import Content as FileContent
+from dingqueue.files.source import Source, content_of
+from dingqueue.files.store import FileStoreUnavailable, open_store
 from dingqueue.hands import Closed, Hands
 from dingqueue.jobs import People, assign_job, checked, send_job, share_job
-from dingqueue.lanes import Accepted, Call, Full, Lanes, Repeat, Submitted, UnknownDestination
+from dingqueue.lanes import Accepted, Call, Carries, Full, Lanes, Repeat, Submitted, UnknownDestination
 from dingqueue.messages import Rung
 from dingqueue.preview import Preview
 from dingqueue.preview import preview as preview_job
@@ -48,6 +66,14 @@ _JOBS_A_TIMEOUT = 1_000
 #: How long no message is published after the broker failed: jobs are safe in their lanes and are called again.
 _BROKER_REST_S = 5.0
 _LONGEST_TIMEOUT_S = 3_600.0
+#: A file may take longer to store than a job: so much longer, by its size.
+_SLOWEST_STORE_BYTES_PER_S = 1_000_000
+#: A file outlives its job's expiry by this: attempts go on after it, and clocks differ.
+_KEEP_LONGER_S = 86_400.0
+#: How long a job is worth sending where neither the call nor the fleet says it; `submit` has the same.
+_USUAL_EXPIRY_S = 86_400.0
+#: Stands in a job until the file is measured and stored.
+_NO_FILE_YET = StoredFile(store="", id="", name="file", size_bytes=1, sha256="0" * 64, type="file")
 
 
 class _Terms(TypedDict, total=False):
@@ -78,6 +104,7 @@ class _AssignOptions(_Terms, total=False):
 class _ShareOptions(_Terms, total=False):
     name: str | None
     note: str
+    zip: bool
 
 
 class Client:
@@ -90,8 +117,11 @@ class Client:
         broker_url: Celery's broker; default ``DINGQUEUE_BROKER_URL``, else Redis on this machine. ``file:PATH`` names
             a file that holds it.
         state_url: The Redis that holds the lanes; default ``DINGQUEUE_STATE_URL``, else the broker.
-        enqueue_timeout_s: A call returns or raises ``EnqueueFailed`` within this time, whatever Redis does.
+        enqueue_timeout_s: A call returns or raises ``EnqueueFailed`` within this time, whatever Redis does; with a file
+            to store, one second more for each of its megabytes.
         prefix: What the fleet's keys start with; default ``DINGQUEUE_PREFIX``, else ``dq:``.
+        files_url: Where shared files wait for a worker, the same for the fleet: Redis, ``file:///folder``, or any URL of
+            ``fsspec`` (extra ``files``); default ``DINGQUEUE_FILES_URL``, else the lanes' Redis.
     """
 
     def __init__(
@@ -101,6 +131,7 @@ class Client:
         state_url: str | None = None,
         enqueue_timeout_s: float = 2.0,
         prefix: str | None = None,
+        files_url: str | None = None,
     ) -> None:
         if not 0 < enqueue_timeout_s <= _LONGEST_TIMEOUT_S:
             raise ValueError(
@@ -114,6 +145,9 @@ class Client:
             raise ValueError("state_url: the lanes stand in Redis; with another broker give state_url='redis://…'")
         _check_url("state_url", self._state_url)
         _check_url("broker_url", self._broker_url)
+        named = files_url or os.environ.get("DINGQUEUE_FILES_URL")
+        self._files_url = resolved_files_url(named) if named else self._state_url
+        _check_files_url(self._files_url)
         self._timeout_s = enqueue_timeout_s
         self._prefix = prefix or os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
         # By process and number of forks. No lock: a child that was forked while it was held would wait for ever.
@@ -196,32 +230,89 @@ class Client:
     def share(
         self,
         destination: str,
-        file: str,
+        file: str | StoredFile | Source,
         *,
         name: str | None = None,
         note: str = "",
+        zip: bool = False,  # noqa: A002 - the word that people look for
         urgent: bool = False,
         at: datetime | None = None,
         expires_s: float | None = None,
         key: str | None = None,
         on_unknown: OnUnknown = "resend",
     ) -> str:
-        """Hand over a file by its URL and return its job id; arguments and errors as for ``send``."""
-        return self._enqueue(
-            share_job(
-                destination, file, name=name, note=note,
-                urgent=urgent, at=at, expires_s=expires_s, key=key, on_unknown=on_unknown,
-            )
-        )  # fmt: skip
+        """Hand over a file and return its job id; what is not named here is as for ``send``.
+
+        A ``Path``, bytes and an open binary file are put in the file store first, once for all who share the same
+        content, and need a destination with an app. A URL is fetched by the worker; where only a webhook robot speaks
+        it becomes a link card.
+
+        Args:
+            destination: A name of the fleet's configuration.
+            file: An http(s) URL, a ``Path``, bytes (with ``name``), or a binary file, read from where it stands.
+            name: What people see; default is the file's own name, or the URL's last part.
+            note: A line about it.
+            zip: Pack what DingTalk would refuse as it is (txt, csv, json, md, …) in a .zip.
+            urgent: Goes before all that is not.
+            at: Not before this (aware) instant; the file is kept until then.
+            expires_s: Not worth sending later than this after ``at`` or now.
+            key: Makes the job idempotent.
+            on_unknown: ``resend`` or ``hold``.
+
+        Raises:
+            InvalidJob: The call has a mistake, or the file is too large, empty, or of a type that DingTalk refuses.
+            LaneFull: The destination holds as many jobs as it may.
+            EnqueueFailed: Redis or the file store did not take it in time. Calling again with the same key is safe.
+        """
+        options: _ShareOptions = {
+            "note": note, "zip": zip, "urgent": urgent, "at": at, "expires_s": expires_s, "key": key, "on_unknown": on_unknown,
+        }  # fmt: skip
+        if isinstance(file, str | StoredFile):
+            options["name"] = name
+            return self._enqueue(share_job(destination, file, **options))
+        return self._share(share_job(destination, _NO_FILE_YET, **options), file, name=name, zip_it=zip)
+
+    def _share(self, draft: ShareJob, file: Source, *, name: str | None, zip_it: bool) -> str:
+        box = outbox.current()
+        carries = None if box else self._carries(draft.destination)
+        most_bytes = MAX_FILE_BYTES if carries is None or carries.files_bytes is None else carries.files_bytes
+        zip_it = zip_it or (carries is not None and carries.zips)
+        with content_of(file, name=name, zip_it=zip_it, most_bytes=most_bytes) as content:
+            if box:
+                return box.accept(_with_file(draft, content, store="", place=content.sha256))
+            deadline_s = time.monotonic() + self._timeout_s + content.size_bytes / _SLOWEST_STORE_BYTES_PER_S
+            # The file first: whoever gets the job finds it.
+            _, future = self._begin(lambda line: line.keep(content, keep_s=_keep_s(draft, carries)))
+            kind, place = self._result(future, deadline_s)
+            return self._enqueue(_with_file(draft, content, store=kind, place=place), deadline_s)
+
+    def _carries(self, destination: str) -> Carries | None:
+        """What the fleet says about files there; None before any worker has ever started.
+
+        Raises:
+            InvalidJob: No file can go there.
+        """
+        _, future = self._begin(lambda line: line.carries(destination))
+        match self._result(future, time.monotonic() + self._timeout_s):
+            case UnknownDestination(known=known):
+                raise _unknown(destination, known)
+            case Carries(files_bytes=0):
+                raise InvalidJob(
+                    "destination",
+                    f"only a webhook robot speaks at {destination!r}, and it cannot carry a file: put the file where "
+                    "people can fetch it and share its URL, or give the destination an app",
+                )
+            case carries:
+                return carries
 
     def enqueue(self, job: Job) -> str:
         """Hand over a job that was built before (``error.job`` of an ``EnqueueFailed``) and return its id."""
         return self._enqueue(checked(job))
 
-    def _enqueue(self, job: Job) -> str:
+    def _enqueue(self, job: Job, deadline_s: float | None = None) -> str:
         if box := outbox.current():
             return box.accept(job)
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s = time.monotonic() + self._timeout_s if deadline_s is None else deadline_s
         line, future = self._begin(lambda line: line.submit(job))
         calls = self._result(future, deadline_s, (job,))
         line.publish(calls, deadline_s)
@@ -258,9 +349,11 @@ class Client:
         """``assign`` for an event loop."""
         return await self._aenqueue(assign_job(destination, subject, to=to, **options))
 
-    async def ashare(self, destination: str, file: str, **options: Unpack[_ShareOptions]) -> str:
-        """``share`` for an event loop."""
-        return await self._aenqueue(share_job(destination, file, **options))
+    async def ashare(self, destination: str, file: str | StoredFile | Source, **options: Unpack[_ShareOptions]) -> str:
+        """``share`` for an event loop; a file is read and stored by another thread."""
+        if isinstance(file, str | StoredFile):
+            return await self._aenqueue(share_job(destination, file, **options))
+        return await asyncio.to_thread(self.share, destination, file, **options)
 
     async def aenqueue(self, job: Job) -> str:
         """``enqueue`` for an event loop."""
@@ -360,7 +453,9 @@ class Client:
         line = self._lines.get(process)
         if line is None:
             # Of two threads that come here at once, one makes a line that is thrown away before it did anything.
-            made = _Line(self._broker_url, self._state_url, timeout_s=self._timeout_s, prefix=self._prefix)
+            made = _Line(
+                self._broker_url, self._state_url, self._files_url, timeout_s=self._timeout_s, prefix=self._prefix
+            )
             line = self._lines.setdefault(process, made)
         return line
 
@@ -397,7 +492,7 @@ class Client:
 
     def _late(self, jobs: Sequence[Job]) -> EnqueueFailed:
         return EnqueueFailed(
-            f"Redis did not answer in time (enqueue_timeout_s is {self._timeout_s:g}): is it up, and the URL right?",
+            f"Redis{'' if self._files_url == self._state_url else ' or the file store'} did not answer in time (enqueue_timeout_s is {self._timeout_s:g}): is it up, and the URL right?",
             jobs=jobs,
         )
 
@@ -430,6 +525,27 @@ def _check_url(name: str, url: str) -> None:
         raise ValueError(f"{name}: cannot be read as an address ({type(error).__name__}); {hint}") from None
 
 
+def _check_files_url(url: str) -> None:
+    try:
+        kind_of(url)
+    except ValueError as error:
+        raise ValueError(f"files_url: {error}") from None
+
+
+def _with_file(draft: ShareJob, content: FileContent, *, store: str, place: str) -> ShareJob:
+    file = StoredFile(
+        store=store, id=place, name=content.name, size_bytes=content.size_bytes, sha256=content.sha256, type=content.type
+    )  # fmt: skip
+    return replace(draft, file=file, name=content.name)
+
+
+def _keep_s(job: ShareJob, carries: Carries | None) -> float:
+    """How long the file must be kept: not shorter than its job may wait."""
+    at, expires_s = job.terms.at, job.terms.expires_s
+    waits_s = max((at - datetime.now(UTC)).total_seconds(), 0.0) if at else 0.0
+    return waits_s + (expires_s or (carries.expires_s if carries else _USUAL_EXPIRY_S)) + _KEEP_LONGER_S
+
+
 def _built(number: int, job: Job | Mapping[str, Any]) -> Job:
     try:
         return _sent(job) if isinstance(job, Mapping) else checked(job)
@@ -446,9 +562,9 @@ def _sent(options: Mapping[str, Any]) -> Job:
 
 
 class _Line:
-    """One process's connections: to the lanes, to the broker, and the threads that use them."""
+    """One process's connections: to the lanes, the broker and the file store, and the threads that use them."""
 
-    def __init__(self, broker_url: str, state_url: str, *, timeout_s: float, prefix: str) -> None:
+    def __init__(self, broker_url: str, state_url: str, files_url: str, *, timeout_s: float, prefix: str) -> None:
         self._redis = redis.Redis.from_url(
             state_url,
             decode_responses=True,
@@ -462,7 +578,21 @@ class _Line:
         self.hands = Hands(_THREADS, name="dingqueue")
         self._lanes = Lanes(self._redis, prefix=prefix)
         self._publisher = broker.Publisher(broker_url, prefix=prefix, timeout_s=timeout_s / 2)
+        self._files = open_store(files_url, prefix=prefix, timeout_s=timeout_s)
         self._broker_rests_until_s = 0.0
+
+    def carries(self, destination: str) -> Carries | UnknownDestination | None:
+        try:
+            return self._lanes.carries(destination)
+        except redis.RedisError as error:
+            raise _refused(error) from error
+
+    def keep(self, content: FileContent, *, keep_s: float) -> tuple[str, str]:
+        """Store a file; the kind of the store and the file's id there."""
+        try:
+            return self._files.kind, self._files.keep(content, keep_s=keep_s)
+        except FileStoreUnavailable as error:
+            raise EnqueueFailed(str(error)) from error
 
     def submit(self, job: Job) -> tuple[Call, ...]:
         try:
@@ -541,6 +671,7 @@ class _Line:
     def _let_go(self) -> None:
         self._publisher.close()
         self._redis.close()
+        self._files.close()
 
 
 def _calls(submitted: Submitted, job: Job) -> tuple[Call, ...]:
@@ -553,11 +684,15 @@ def _calls(submitted: Submitted, job: Job) -> tuple[Call, ...]:
             problem = f"{job.destination}: {waiting} jobs wait there already, as many as it may hold"
             raise LaneFull(problem, jobs=(job,))
         case UnknownDestination(known=known):
-            close = difflib.get_close_matches(job.destination, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"the fleet knows: {', '.join(known[:10]) or 'none'}"
-            raise InvalidJob("destination", f"no destination is called {job.destination!r}; {hint}")
+            raise _unknown(job.destination, known)
         case other:
             assert_never(other)
+
+
+def _unknown(destination: str, known: Sequence[str]) -> InvalidJob:
+    close = difflib.get_close_matches(destination, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"the fleet knows: {', '.join(known[:10]) or 'none'}"
+    return InvalidJob("destination", f"no destination is called {destination!r}; {hint}")
 
 
 def _several(

@@ -176,14 +176,45 @@ class AssignJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """A file in the fleet's file store, by reference: what is in it never travels with the job.
+
+    Attributes:
+        store: The kind of file store that has it: ``redis``, ``folder``, or an ``fsspec`` protocol (``s3``).
+        id: Where it is there.
+        name: What people see.
+        size_bytes: Its exact size.
+        sha256: Of its content, in hex.
+        type: What DingTalk is told that it is: one of its own extensions, without the dot (``pdf``).
+    """
+
+    store: str
+    id: str
+    name: str
+    size_bytes: int
+    sha256: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShareJob:
-    """A file, by its URL, for a destination."""
+    """A file for a destination: by its ``url``, or one in the file store.
+
+    Attributes:
+        url: Where people can fetch it; empty where there is a ``file``.
+        name: What people see.
+        note: A line about it.
+        file: It stands in the file store; None where it is fetched from ``url``.
+        zip: Pack what DingTalk would refuse as it is, once it is fetched.
+    """
 
     job_id: str
     destination: str
     url: str
     name: str
     note: str = ""
+    file: StoredFile | None = None
+    zip: bool = False
     terms: Terms = field(default_factory=Terms)
 
     @property
@@ -246,7 +277,13 @@ def _body(job: Job) -> dict[str, Any]:
                 "description": job.description,
             }
         case ShareJob():
-            return {"url": job.url, "name": job.name, "note": job.note}
+            shared: dict[str, Any] = {"url": job.url, "name": job.name, "note": job.note}
+            # Written where they say something, so that a job by URL stays what version 1 was from the start.
+            if job.file:
+                shared["file"] = _file_to_wire(job.file)
+            if job.zip:
+                shared["zip"] = True
+            return shared
         case other:
             assert_never(other)
 
@@ -282,6 +319,8 @@ def _job_from_wire(data: Mapping[str, Any]) -> Job:
                 url=_text(data, "url"),
                 name=_text(data, "name"),
                 note=_text(data, "note"),
+                file=_file_from_wire(data["file"]) if "file" in data else None,
+                zip=_flag(data, "zip") if "zip" in data else False,
                 terms=terms,
             )
         case _:
@@ -348,6 +387,31 @@ def _content_from_wire(data: Mapping[str, Any]) -> Content:
             )
         case _:
             raise ValueError
+
+
+def _file_to_wire(file: StoredFile) -> dict[str, Any]:
+    return {
+        "store": file.store,
+        "id": file.id,
+        "name": file.name,
+        "size": file.size_bytes,
+        "sha256": file.sha256,
+        "type": file.type,
+    }
+
+
+def _file_from_wire(data: Mapping[str, Any]) -> StoredFile:
+    size_bytes = data["size"]
+    if type(size_bytes) is not int:
+        raise TypeError
+    return StoredFile(
+        store=_text(data, "store"),
+        id=_text(data, "id"),
+        name=_text(data, "name"),
+        size_bytes=size_bytes,
+        sha256=_text(data, "sha256"),
+        type=_text(data, "type"),
+    )
 
 
 def _mention_to_wire(mention: Mention) -> dict[str, Any]:

@@ -26,3 +26,12 @@ def resolved(text: str) -> str:
         raise ValueError(f"expected a readable file {path}, found: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ValueError(f"expected a text in {path}, found bytes that are no UTF-8") from None
+
+
+def resolved_files_url(text: str) -> str:
+    """As ``resolved``, where ``file:///…`` may also be a folder: only what is a file is read.
+
+    Raises:
+        ValueError: As ``resolved``.
+    """
+    return resolved(text) if not text.startswith("file:///") or Path(text.removeprefix("file://")).is_file() else text

@@ -33,12 +33,14 @@ from dingqueue.contract import (
     OnUnknown,
     SendJob,
     ShareJob,
+    StoredFile,
     Tables,
     Terms,
     Text,
     TooLong,
 )
 from dingqueue.errors import InvalidJob
+from dingqueue.files.limits import MAX_FILE_BYTES, checked_name, extension_of
 from dingqueue.messages import check_webhook, documented_mobile, looks_like_mobile
 
 #: In ``mention``: ring the whole group.
@@ -69,6 +71,8 @@ MAX_SUBJECT_BYTES = 1_024
 MAX_URL_CHARS = 4_096
 #: A thousand years: no wait that anybody means is longer, and Redis's clock in milliseconds still holds it.
 _LONGEST_WAIT_S = 1_000 * 365.25 * 86_400
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TYPE = re.compile(r"[0-9a-z]{1,16}")
 #: The end of the longest wait after it is still a date.
 _LATEST_YEAR = 8_900
 _WEB_SCHEMES = ("http", "https")
@@ -183,23 +187,26 @@ def assign_job(
 
 def share_job(
     destination: str,
-    file: str,
+    file: str | StoredFile,
     *,
     name: str | None = None,
     note: str = "",
+    zip: bool = False,  # noqa: A002 - the word that people look for
     urgent: bool = False,
     at: datetime | None = None,
     expires_s: float | None = None,
     key: str | None = None,
     on_unknown: OnUnknown = "resend",
 ) -> ShareJob:
-    """A file, by its http(s) URL.
+    """A file, by its http(s) URL, or by the reference of one that stands in the file store.
 
     Args:
         destination: A name of the fleet's ``[destinations]``.
-        file: Where people can fetch it.
-        name: What people see; None is the last part of the URL's path.
+        file: Where people can fetch it, or the reference that ``Client.share`` put in a job. It also takes a ``Path``,
+            bytes or an open file, and stores them.
+        name: What people see; None is the last part of the URL's path, or the stored file's own.
         note: A line about it.
+        zip: Pack what DingTalk would refuse as it is; a stored file is packed already.
         urgent: Goes before all that is not.
         at: Not before this instant; aware.
         expires_s: Not worth sending so many seconds later; None is the destination's own.
@@ -210,19 +217,20 @@ def share_job(
         InvalidJob: The call cannot become a job; ``field`` names the argument.
     """
     if isinstance(file, PathLike | bytes | bytearray | memoryview) or hasattr(file, "read"):
-        raise InvalidJob(
-            "file", "a webhook robot cannot carry a file: put it where people can fetch it and give its URL"
-        )
-    url = _url(file, "file", _WEB_SCHEMES)
+        raise InvalidJob("file", "Client.share takes it and stores it; a job by itself needs a URL")
+    stored = _stored(file, name) if isinstance(file, StoredFile) else None
+    url = "" if isinstance(file, StoredFile) else _url(file, "file", _WEB_SCHEMES)
     job = ShareJob(
         job_id=_job_id(destination, key),
         destination=destination,
         url=url,
-        name=_file_name(url) if name is None else _text(name, "name"),
+        name=stored.name if stored else file_name(url) if name is None else _text(name, "name"),
         note=_text(note, "note", blank=True),
+        file=stored,
+        zip=_flag(zip, "zip") and not stored,
         terms=_terms(urgent=urgent, at=at, expires_s=expires_s, on_unknown=on_unknown),
     )
-    return _sayable(job)
+    return job if stored else _sayable(job)
 
 
 def checked(job: object) -> Job:
@@ -252,7 +260,14 @@ def checked(job: object) -> Job:
                 **_terms_of(job.terms),
             )
         case ShareJob():
-            same = share_job(job.destination, job.url, name=job.name, note=job.note, **_terms_of(job.terms))
+            same = share_job(
+                job.destination,
+                job.url if job.file is None else job.file,
+                name=job.name,
+                note=job.note,
+                zip=job.zip,
+                **_terms_of(job.terms),
+            )
         case _:
             raise InvalidJob("job", f"expected what send_job, assign_job or share_job returns, got {_type(job)}")
     if _JOB_ID.fullmatch(_text(job.job_id, "job_id")) is None:
@@ -561,11 +576,28 @@ def _subject(value: object) -> str:
     return subject
 
 
-def _file_name(url: str) -> str:
+def file_name(url: str) -> str:
     """The last part of a URL's path as people would write it, else its host."""
     parts = urlsplit(url)
     name = unquote(parts.path.rstrip("/").rpartition("/")[2])
     return " ".join(name.split()) or str(parts.hostname)
+
+
+def _stored(file: StoredFile, name: str | None) -> StoredFile:
+    """The reference under another name, once it is known to be one."""
+    shown = checked_name(_text(file.name if name is None else name, "name"))
+    if extension_of(shown) != extension_of(_text(file.name, "file.name")):
+        raise InvalidJob("name", f"what is kept as {file.name!r} ends like that under every name")
+    _text(file.store, "file.store", blank=True)
+    _text(file.id, "file.id", blank=True)
+    if _SHA256.fullmatch(_text(file.sha256, "file.sha256")) is None:
+        raise InvalidJob("file.sha256", "expected 64 hexadecimal digits")
+    size_bytes: object = file.size_bytes
+    if not isinstance(size_bytes, int) or not 0 < size_bytes <= MAX_FILE_BYTES:
+        raise InvalidJob("file.size_bytes", f"expected a number of bytes from 1 to {MAX_FILE_BYTES:,}")
+    if _TYPE.fullmatch(_text(file.type, "file.type")) is None:
+        raise InvalidJob("file.type", "expected an extension without its dot, like pdf")
+    return dataclasses.replace(file, name=shown)
 
 
 def _flag(value: object, field: str) -> bool:

@@ -69,6 +69,21 @@ class UnknownDestination:
 Submitted: TypeAlias = Accepted | Repeat | Full | UnknownDestination
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carries:
+    """What the fleet says about files for a destination.
+
+    Attributes:
+        files_bytes: The largest file it can carry, 0 where none; None where the fleet does not say.
+        zips: The fleet packs what DingTalk would refuse, asked or not.
+        expires_s: How long its jobs are worth sending.
+    """
+
+    files_bytes: int | None
+    zips: bool
+    expires_s: float
+
+
 class Lanes:
     """The door to the fleet's lanes, from the application's side. Safe to share between threads."""
 
@@ -101,6 +116,15 @@ class Lanes:
             case _:
                 known = cast("list[str]", self._client.hkeys(self._pace_key))
                 return UnknownDestination(known=tuple(sorted(known)))
+
+    def carries(self, destination: str) -> Carries | UnknownDestination | None:
+        """What may be shared there; None before any worker has ever started. Raises what redis-py raises."""
+        text = cast("str | None", self._client.hget(self._pace_key, destination))
+        if text is None:
+            known = cast("list[str]", self._client.hkeys(self._pace_key))
+            return UnknownDestination(known=tuple(sorted(known))) if known else None
+        pace = json.loads(text)
+        return Carries(files_bytes=pace.get("files"), zips=bool(pace.get("zip")), expires_s=pace["expires_ms"] / 1000)
 
     def status(self, job_id: str) -> Status | None:
         """Where the job is now; None when there is no such job, or its record has been forgotten."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dingqueue.contract import Job
+from dingqueue.contract import Job, ShareJob, StoredFile
 from dingqueue.messages import MAX_BODY_BYTES, Rung, encode, render_webhook
 
 #: One robot's messages a minute.
@@ -21,7 +21,7 @@ class Preview:
 
     Attributes:
         bodies: The JSON bodies, in order.
-        sizes_bytes: The size of each as sent, of at most ``MAX_BODY_BYTES``.
+        sizes_bytes: The size of each as sent, of at most ``MAX_BODY_BYTES``; of a file, its own.
         warnings: What a person should know before it is sent.
     """
 
@@ -33,9 +33,8 @@ class Preview:
         """For a terminal: each message with its size and text, then the warnings."""
         lines: list[str] = []
         for number, (body, size_bytes) in enumerate(zip(self.bodies, self.sizes_bytes, strict=True), start=1):
-            lines.append(
-                f"message {number} of {len(self.bodies)}: {body['msgtype']}, {size_bytes:,} of {MAX_BODY_BYTES:,} bytes"
-            )
+            most = "" if body["msgtype"] == "file" else f" of {MAX_BODY_BYTES:,}"
+            lines.append(f"message {number} of {len(self.bodies)}: {body['msgtype']}, {size_bytes:,}{most} bytes")
             lines.extend(f"  rings {who}" for who in _rings(body))
             lines.extend(f"  | {line}" for line in _shown(body))
         lines.extend(f"warning: {warning}" for warning in self.warnings)
@@ -43,7 +42,7 @@ class Preview:
 
 
 def preview(job: Job, *, keywords: Sequence[str] = (), people: Mapping[str, Rung] | None = None) -> Preview:
-    """What a webhook robot would send for a job.
+    """What a webhook robot would send for a job; a kept file by itself.
 
     Args:
         job: From ``send_job``, ``assign_job`` or ``share_job``.
@@ -53,6 +52,8 @@ def preview(job: Job, *, keywords: Sequence[str] = (), people: Mapping[str, Rung
     Raises:
         InvalidJob: It could not be sent so.
     """
+    if isinstance(job, ShareJob) and job.file:
+        return _preview_file(job.file, job.note)
     rendered = render_webhook(job, keywords=keywords, people=people or {}, check_names=people is not None)
     bodies = tuple(json.loads(encode(body)) for body in rendered.bodies)
     sizes_bytes = tuple(len(encode(body)) for body in rendered.bodies)
@@ -60,6 +61,13 @@ def preview(job: Job, *, keywords: Sequence[str] = (), people: Mapping[str, Rung
     if len(bodies) > _MESSAGES_A_MINUTE:
         warnings.append(f"at {_MESSAGES_A_MINUTE} messages a minute one robot needs {_minutes(len(bodies))} minutes")
     return Preview(bodies, sizes_bytes, tuple(warnings))
+
+
+def _preview_file(file: StoredFile, note: str) -> Preview:
+    """What people see of a file; DingTalk gets its content and a message about it."""
+    inner = {"name": file.name, "type": file.type} | ({"note": note} if note else {})
+    warning = "needs a destination with an app: a webhook robot cannot carry a file"
+    return Preview(({"msgtype": "file", "file": inner},), (file.size_bytes,), (warning,))
 
 
 def _minutes(messages: int) -> int:
@@ -78,6 +86,8 @@ def _shown(body: Mapping[str, Any]) -> list[str]:
     match body["msgtype"]:
         case "text":
             lines = [inner["content"]]
+        case "file":
+            lines = [f"{inner['name']} ({inner['type']})", *filter(None, [inner.get("note")])]
         case "feedCard":
             lines = [f"{link['title']} <{link['messageURL']}>" for link in inner["links"]]
         case "link":

@@ -131,7 +131,9 @@ def calls() -> st.SearchStrategy[Job | None]:
         ),
         _call(
             share_job,
-            st.fixed_dictionaries({"file": urls}, optional={"name": short_texts(), "note": texts()}),
+            st.fixed_dictionaries(
+                {"file": urls}, optional={"name": short_texts(), "note": texts(), "zip": st.booleans()}
+            ),
             terms,
         ),
     )

@@ -19,8 +19,9 @@ from typing import Any
 
 import click
 
-from dingqueue import Client, EnqueueFailed, InvalidJob, Status, assign_job, send_job, share_job
+from dingqueue import Client, EnqueueFailed, InvalidJob, Status, assign_job, send_job
 from dingqueue.contract import Job
+from dingqueue.outbox import Outbox, activated
 from dingqueue_worker.console import Commands, Exit, F, Stop, connection, needs, show
 
 #: Commands that need more than a producer's install, or live beside what they run.
@@ -147,30 +148,49 @@ def assign(
 @main.command()
 @click.argument("destination")
 @click.argument("file")
-@click.option("--name", help="Shown instead of the URL's last part.")
-@click.option("--note", default="", help="A line below the name.")
+@click.option("--name", help="What people see; default is the file's own name, or the URL's last part.")
+@click.option("--note", default="", help="A line about it.")
+@click.option(
+    "--zip", "zip_it", is_flag=True, help="Pack what DingTalk would refuse (txt, csv, json, md, …) in a .zip."
+)
 @_job_options
-def share(destination: str, file: str, name: str | None, note: str, **options: Any) -> None:
-    r"""Share FILE (an http or https URL) with DESTINATION.
+def share(destination: str, file: str, name: str | None, note: str, zip_it: bool, **options: Any) -> None:
+    r"""Share FILE with DESTINATION: a path, an http or https URL, or - for stdin with --name.
 
     \b
+    dingqueue share project ./report.pdf
     dingqueue share project https://example.com/report.pdf
+    pg_dump shop | gzip | dingqueue share project - --name shop.sql.gz --zip
+
+    A path goes to the file store (DINGQUEUE_FILES_URL; default the lanes' Redis), and needs a destination with an app.
     """
-    _enqueue(lambda terms: share_job(destination, file, name=name, note=note, **terms), **options)
+    source = file if file.lower().startswith(("http:", "https:")) else sys.stdin.buffer if file == "-" else Path(file)
+    _hand_over(
+        lambda client, terms: client.share(destination, source, name=name, note=note, zip=zip_it, **terms), **options
+    )
 
 
-def _enqueue(build: Callable[[dict[str, Any]], Job], *, broker_url: str | None, state_url: str | None, as_json: bool,
-             wait_s: float | None, dry_run: bool, **terms: Any) -> None:  # fmt: skip
-    with _client(broker_url, state_url) as client:
+def _enqueue(build: Callable[[dict[str, Any]], Job], **options: Any) -> None:
+    def built_and_enqueued(client: Client, terms: dict[str, Any]) -> str:
         try:
             job = build(terms)
         except TypeError as error:
             raise Stop(Exit.USAGE, f"--content: {str(error).split('() ', 1)[-1]}") from error
+        return client.enqueue(job)
+
+    _hand_over(built_and_enqueued, **options)
+
+
+def _hand_over(call: Callable[[Client, dict[str, Any]], str], *, broker_url: str | None, state_url: str | None,
+               as_json: bool, wait_s: float | None, dry_run: bool, **terms: Any) -> None:  # fmt: skip
+    with _client(broker_url, state_url) as client:
         if dry_run:
-            shown = client.preview(job)
+            with activated(kept := Outbox()):
+                call(client, terms)
+            shown = client.preview(kept.jobs[0])
             show(asdict(shown) if as_json else str(shown))
             return
-        job_id = client.enqueue(job)
+        job_id = call(client, terms)
         if wait_s is None:
             show({"job_id": job_id} if as_json else job_id)
             return

@@ -20,9 +20,11 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from kombu.transport import TRANSPORT_ALIASES
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 
-from dingqueue.environment import resolved
+from dingqueue.environment import resolved, resolved_files_url
+from dingqueue.files.places import kind_of
 from dingqueue.messages.mobiles import documented_mobile
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
+from dingqueue_worker.files.addresses import checked_host
 from dingqueue_worker.health import host_and_port
 from dingqueue_worker.settings import App, Destination, Fleet, Organisation, Person, Robot, Secret, Settings
 
@@ -52,8 +54,8 @@ def load(environ: Mapping[str, str]) -> Settings:
 
     Args:
         environ: ``DINGQUEUE_CONFIG`` (default ``dingqueue.toml``), ``DINGQUEUE_BROKER_URL``, ``DINGQUEUE_STATE_URL``,
-            ``DINGQUEUE_OAPI_URL``, ``DINGQUEUE_API_URL``, ``DINGQUEUE_PREFIX``, ``DINGQUEUE_HEALTH``, and whatever
-            ``${NAME}`` asks for.
+            ``DINGQUEUE_FILES_URL``, ``DINGQUEUE_OAPI_URL``, ``DINGQUEUE_API_URL``, ``DINGQUEUE_PREFIX``,
+            ``DINGQUEUE_HEALTH``, and whatever ``${NAME}`` asks for.
 
     Raises:
         ConfigurationError: With every problem that was found, not only the first.
@@ -147,6 +149,13 @@ def _page(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    try:
+        return checked_host(text)
+    except ValueError:  # its words are the field's description
+        raise ValueError from None
+
+
 Text: TypeAlias = Annotated[str, Strict(), AfterValidator(_visible)]
 Id: TypeAlias = Annotated[Text, BeforeValidator(_id)]
 Count: TypeAlias = Annotated[int, Strict(), BeforeValidator(_number)]
@@ -237,6 +246,12 @@ class _Fleet(_Table):
     on_dead_hook: Annotated[Text, AfterValidator(_hook)] | None = Field(
         None, description='a function, as "package.module:function"'
     )
+    fetch_hosts: Annotated[tuple[Annotated[Text, AfterValidator(_host)], ...], AfterValidator(_distinct)] = Field(
+        (), description='a list of hosts, "files.corp.example" or "10.0.0.5:8080"'
+    )
+    fetch_timeout_s: Seconds = Field(30, description=_SECONDS)
+    upload_timeout_s: Seconds = Field(60, description=_SECONDS)
+    zip_files: Annotated[bool, Strict()] = Field(False, description="true or false")
 
 
 _TABLES = ("robots", "apps", "organisations", "destinations", "people", "fleet")
@@ -495,7 +510,7 @@ def _fleet(found: _File) -> Fleet:
 
 
 def _urls(environ: Mapping[str, str], problems: list[str]) -> dict[str, str]:
-    """The four URLs, by the name of the setting; a malformed one is left out, with a problem."""
+    """The five URLs, by the name of the setting; a malformed one is left out, with a problem."""
     urls: dict[str, str] = {}
 
     def said(name: str, usual: str) -> str | None:
@@ -541,7 +556,19 @@ def _urls(environ: Mapping[str, str], problems: list[str]) -> dict[str, str]:
             problems.append(f"{name}: expected a ? or # of the password as %3F or %23, found it bare")
         else:
             urls["state_url"] = state
+    if environ.get("DINGQUEUE_FILES_URL"):
+        _files_url(environ, urls, problems)
     return urls
+
+
+def _files_url(environ: Mapping[str, str], urls: dict[str, str], problems: list[str]) -> None:
+    try:
+        text = _text(environ["DINGQUEUE_FILES_URL"], environ, Path(), folders=True)
+        kind_of(text)
+    except ValueError as error:
+        problems.append(f"DINGQUEUE_FILES_URL: {error}")
+    else:
+        urls["files_url"] = text
 
 
 def _split(text: str) -> SplitResult | None:
@@ -604,8 +631,8 @@ def _resolved(
             return value
 
 
-def _text(text: str, environ: Mapping[str, str], folder: Path) -> str:
-    """One text, resolved.
+def _text(text: str, environ: Mapping[str, str], folder: Path, *, folders: bool = False) -> str:
+    """One text, resolved; with ``folders``, ``file:///…`` is left as it is unless a file is there.
 
     Raises:
         ValueError: What it refers to is not there; the text names it, and holds no value.
@@ -627,7 +654,7 @@ def _text(text: str, environ: Mapping[str, str], folder: Path) -> str:
         return environ[name]
 
     text = _REFERENCE.sub(named, text)
-    if not text.startswith("file:"):
+    if not text.startswith("file:") or (folders and text == resolved_files_url(text)):
         return text
     # A file beside the configuration needs no whole path.
     return resolved(f"file:{folder / text.removeprefix('file:').removeprefix('//')}")

@@ -6,8 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from dingqueue.files.limits import MAX_FILE_BYTES, MAX_NOTICE_BYTES
 from dingqueue.routes import app_closing, app_sender, robot_sender
-from dingqueue_worker.routing import RESULT, Route, first_routes, routes_of
+from dingqueue_worker.routing import RESULT, Route, first_routes, message_route, routes_of
 from dingqueue_worker.settings import App, Destination, Fleet, Robot, Settings
 
 #: Webhook robots speak one at a time: order is kept, and a mute costs one refusal.
@@ -74,7 +75,19 @@ def _plain_lane(destination: Destination, fleet: Fleet) -> dict[str, Any]:
         "call_lease_ms": _ms(fleet.call_lease_s),
         "keep_ms": _ms(fleet.keep_ended_s),
         "keep_dead_ms": _ms(fleet.keep_dead_s),
-    }
+        "files": files_bytes(destination),
+    } | ({"zip": True} if fleet.zip_files else {})
+
+
+def files_bytes(destination: Destination) -> int:
+    """The largest file that the destination can carry; 0 where only a webhook robot speaks, which carries none."""
+    match message_route(destination):
+        case "webhook":
+            return 0
+        case "notice":
+            return MAX_NOTICE_BYTES
+        case _:
+            return MAX_FILE_BYTES
 
 
 def _robot(robot: Robot, *, shared: bool) -> dict[str, Any]:

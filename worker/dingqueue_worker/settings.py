@@ -129,6 +129,14 @@ class Fleet:
     backoff_cap_s: float = 300.0
     #: How long a call may stay unanswered before it is called again.
     call_lease_s: float = 5.0
+    #: Hosts that a shared URL may name although they are private, or speak plain http: ``host`` or ``host:port``.
+    fetch_hosts: tuple[str, ...] = ()
+    #: A whole download of a shared URL, whatever drips in.
+    fetch_timeout_s: float = 30.0
+    #: A whole upload to DingTalk.
+    upload_timeout_s: float = 60.0
+    #: Pack what DingTalk would refuse (txt, csv, json, …) in a .zip, asked or not.
+    zip_files: bool = False
     #: How long ended jobs (and their receipts) are kept.
     keep_ended_s: float = 86_400.0
     keep_dead_s: float = 30 * 86_400.0
@@ -145,6 +153,8 @@ class Settings:
     #: URLs may hold a password, so they do not show in a repr.
     broker_url: str = field(repr=False)
     state_url: str = field(repr=False)
+    #: Where shared files wait for a worker; None is the state's Redis.
+    files_url: str | None = field(default=None, repr=False)
     oapi_url: str = "https://oapi.dingtalk.com"
     api_url: str = "https://api.dingtalk.com"
     prefix: str = "dq:"

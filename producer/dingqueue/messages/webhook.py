@@ -19,6 +19,7 @@ from dingqueue.contract import (
     Mention,
     SendJob,
     ShareJob,
+    StoredFile,
     Tables,
     Text,
     TooLong,
@@ -109,6 +110,12 @@ def _rendered(job: Job, fleet: _Fleet) -> Rendered:
             return _send(job, fleet)
         case AssignJob():
             return _assign(job, fleet)
+        case ShareJob(file=StoredFile()):
+            raise InvalidJob(
+                "file",
+                "a webhook robot cannot carry a file: put it where people can fetch it and share its URL, "
+                "or give the destination an app",
+            )
         case ShareJob():
             note = job.note or about_file(job.name, job.url)
             link = {"title": job.name, "text": _with_keyword(note, fleet.keywords), "messageUrl": job.url}

@@ -24,6 +24,7 @@ from dingqueue import (
     Mention,
     SendJob,
     ShareJob,
+    StoredFile,
     Text,
     UnknownContract,
 )
@@ -109,6 +110,25 @@ RELEASED: dict[str, Job] = {
         terms=Terms(on_unknown="hold"),
     ),
     "share-least": ShareJob(job_id="job-9", destination="p", url="https://example.com/a.pdf", name="a.pdf"),
+    "share-zip": ShareJob(
+        job_id="job-10", destination="project", url="https://example.com/a.csv", name="a.csv", zip=True
+    ),
+    "share-file": ShareJob(
+        job_id="job-11",
+        destination="project",
+        url="",
+        name="季度报表(终稿).xlsx",
+        note="For the board",
+        file=StoredFile(
+            store="folder",
+            id="20261203/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            name="季度报表(终稿).xlsx",
+            size_bytes=20_971_520,
+            sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            type="xlsx",
+        ),
+        terms=Terms(urgent=True),
+    ),
 }
 
 

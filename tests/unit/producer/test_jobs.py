@@ -290,11 +290,11 @@ def test_work_that_is_refused(options: dict[str, Any], field: str, problem: str)
 @pytest.mark.parametrize(
     "file", [Path("report.pdf"), b"%PDF", bytearray(b"x"), memoryview(b"x"), io.BytesIO(), sys.stdin]
 )
-def test_a_webhook_robot_carries_no_file(file: Any) -> None:
+def test_a_job_by_itself_carries_no_content(file: Any) -> None:
     error = refusal(share, "project", file)
 
     assert error.field == "file"
-    assert "put it where people can fetch it and give its URL" in error.problem
+    assert "Client.share takes it and stores it; a job by itself needs a URL" in error.problem
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_the_generator_reaches_every_kind_of_message() -> None:
     """That the properties above are about something."""
     reached: set[tuple[str, bool]] = set()
 
-    @settings(max_examples=300, derandomize=True, database=None)
+    @settings(max_examples=500, derandomize=True, database=None)
     @given(jobs())
     def collect(job: Job) -> None:
         bodies = render_webhook(job, check_names=False).bodies

@@ -608,3 +608,52 @@ def test_a_url_that_leads_nowhere_is_refused_without_its_password(
     refused: Refused, environ: Mapping[str, str], problem: str
 ) -> None:
     assert refused(MINIMAL, environ) == (problem,)
+
+
+# --- Files --------------------------------------------------------------------------------------------------------
+
+
+def test_the_file_store_is_the_states_redis_where_nothing_else_is_said(read: Load) -> None:
+    assert read(MINIMAL).files_url is None
+    assert read(MINIMAL, {"DINGQUEUE_FILES_URL": ""}).files_url is None
+
+
+def test_the_file_store_comes_from_the_environment(read: Load, tmp_path: Path) -> None:
+    secret = tmp_path / "files-url"
+    secret.write_text("redis://:p@files/1\n")
+
+    for written, url in (
+        ("redis://files/1", "redis://files/1"),
+        ("file:///srv/files", "file:///srv/files"),
+        (f"file:{secret}", "redis://:p@files/1"),
+        (f"file://{secret}", "redis://:p@files/1"),
+        ("s3://${BUCKET}/x", "s3://reports/x"),
+    ):
+        assert read(MINIMAL, {"DINGQUEUE_FILES_URL": written, "BUCKET": "reports"}).files_url == url
+
+
+@pytest.mark.parametrize("url", [f"ftps://{PLANTED}", f"redis://h:{PLANTED}/0", f"/srv/{PLANTED}"])
+def test_a_wrong_file_store_is_named_and_not_shown(refused: Refused, url: str) -> None:
+    [problem] = refused(MINIMAL, {"DINGQUEUE_FILES_URL": url})
+
+    assert problem.startswith("DINGQUEUE_FILES_URL: expected ")
+
+
+def test_hosts_that_urls_may_name_are_opened_as_they_are_compared(read: Load) -> None:
+    settings = read(
+        MINIMAL + '[fleet]\nfetch_hosts = ["Files.Corp.Example.", "10.0.0.5:8080", "[fd00::5]:443"]\nzip_files = true\n'
+    )
+
+    assert settings.fleet.fetch_hosts == ("files.corp.example", "10.0.0.5:8080", "[fd00::5]:443")
+    assert settings.fleet.zip_files is True
+
+
+@pytest.mark.parametrize(
+    "host", ["https://files.example", "*.example", "a b", "files.example:0", "files.example:x", "10.0.0.0/8", ""]
+)
+def test_what_is_no_host_is_not_opened(refused: Refused, host: str) -> None:
+    [problem] = refused(MINIMAL + f'[fleet]\nfetch_hosts = ["{host}"]\n')
+
+    assert problem.startswith(
+        'fleet.fetch_hosts[0]: expected a list of hosts, "files.corp.example" or "10.0.0.5:8080", found'
+    )

@@ -49,7 +49,35 @@ def test_a_destinations_lane_has_its_senders_and_times() -> None:
         "call_lease_ms": 4_000,
         "keep_ms": 10_000,
         "keep_dead_ms": 20_000,
+        "files": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("destination", "files_bytes"),
+    [
+        (Destination(name="x", robots=("ops",)), 0),
+        (Destination(name="x", robots=("ops",), app="acme"), 0),
+        (Destination(name="x", app="acme", conversation="cid", robots=("ops",)), 20 * 1024 * 1024),
+        (Destination(name="x", app="acme", users=("alice",)), 20 * 1024 * 1024),
+        (Destination(name="x", app="acme", users=("alice",), via="notice"), 10 * 1024 * 1024),
+    ],
+)
+def test_a_lane_says_how_large_a_file_it_can_carry(destination: Destination, files_bytes: int) -> None:
+    acme = App(name="acme", app_key="k", app_secret=Secret("s"), agent_id=1, robot_code="r")
+
+    lane = pace_of(settings(OPS, apps=(acme,), destinations=(destination,))).lanes["x"]
+
+    assert lane["files"] == files_bytes
+    assert "zip" not in lane
+
+
+def test_a_lane_says_that_the_fleet_packs_what_dingtalk_would_refuse() -> None:
+    found = dataclasses.replace(
+        settings(OPS, destinations=(Destination(name="ops", robots=("ops",)),)), fleet=Fleet(zip_files=True)
+    )
+
+    assert pace_of(found).lanes["ops"]["zip"] is True
 
 
 def test_a_robot_of_two_destinations_is_shared() -> None:

@@ -1,0 +1,63 @@
+"""Where shared files may wait: the forms of ``DINGQUEUE_FILES_URL``. Pure; connects to nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+REDIS = "redis"
+FOLDER = "folder"
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_FORMS = "expected redis://…, file:///folder, or a URL of fsspec (s3://bucket/folder)"
+
+
+def kind_of(url: str) -> str:
+    """``redis``, ``folder``, or the ``fsspec`` protocol of a file store's URL.
+
+    Raises:
+        ValueError: What the URL should be; the text holds nothing of it, for it may carry a password.
+    """
+    scheme, found, _ = url.partition("://")
+    if not found or not re.fullmatch(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*", scheme):
+        raise ValueError(f"{_FORMS}, found another form")
+    if scheme in _REDIS_SCHEMES:
+        _check_redis(url, scheme)
+        return REDIS
+    if scheme == "file":
+        folder_of(url)
+        return FOLDER
+    try:
+        import fsspec
+    except ModuleNotFoundError:
+        problem = "expected redis:// or file:///folder; others need more: pip install 'dingqueue[files]'"
+        raise ValueError(problem) from None
+    if scheme.partition("::")[0] not in fsspec.available_protocols():
+        raise ValueError(f"{_FORMS}, found a protocol that fsspec does not know")
+    return scheme
+
+
+def folder_of(url: str) -> Path:
+    """The folder of a ``file:///`` URL.
+
+    Raises:
+        ValueError: It names none.
+    """
+    parts = urlsplit(url)
+    if parts.netloc or not parts.path.startswith("/") or parts.query or parts.fragment:
+        raise ValueError("expected a whole path with three slashes, file:///srv/dingqueue-files, found another form")
+    return Path(unquote(parts.path))
+
+
+def _check_redis(url: str, scheme: str) -> None:
+    try:
+        parts = urlsplit(url)
+        well_formed = scheme == "unix" or (
+            parts.port != 0 and parts.hostname is not None and re.fullmatch(r"/?[0-9]*", parts.path) is not None
+        )
+    except ValueError:
+        well_formed = False
+    if not well_formed:
+        raise ValueError(
+            f"expected {scheme}://host:6379/0, found another form (is a / ? or # of a password written as %2F %3F or %23?)"
+        )
