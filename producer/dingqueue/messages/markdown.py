@@ -169,6 +169,11 @@ def title_of(title: str, text: str) -> str:
     return shorten_title(plain)
 
 
+def plain_lines(text: str) -> Iterator[str]:
+    """The lines that say something, without their marks; the first and last lines of code fences are none."""
+    return filter(None, (_plain(line) for line in _LINE_END.split(text) if _FENCE.fullmatch(line) is None))
+
+
 def shorten_title(title: str) -> str:
     """At most ``MAX_TITLE_GRAPHEMES`` characters as people count them."""
     graphemes = regex.findall(r"\X", title)

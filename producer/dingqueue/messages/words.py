@@ -25,6 +25,15 @@ class Words:
     left_out: str
     file: str
     typed_file: str
+    digest_title: str
+    digest_heading: str
+    digest_span: str
+    digest_recovered: str
+    digest_urgent: str
+    digest_open: str
+    digest_more: str
+    digest_more_lines: str
+    digest_not_rung: str
 
 
 ENGLISH = Words(
@@ -39,6 +48,15 @@ ENGLISH = Words(
     left_out="… ({count:,} characters left out)",
     file="File on {host}",
     typed_file="{type} file on {host}",
+    digest_title="{count:,} messages: {first}",
+    digest_heading="### {count:,} messages in one",
+    digest_span="{first} to {last}",
+    digest_recovered="recovered",
+    digest_urgent="**urgent**",
+    digest_open="open",
+    digest_more="and {count:,} more",
+    digest_more_lines="… {count:,} more lines, {messages:,} messages",
+    digest_not_rung="{count:,} more people are not rung, for a message rings at most {most}: {people}",
 )
 CHINESE = Words(
     task="任务：{subject}",
@@ -52,6 +70,15 @@ CHINESE = Words(
     left_out="……（略去 {count:,} 字）",
     file="文件，位于 {host}",
     typed_file="{type} 文件，位于 {host}",
+    digest_title="{count:,} 条消息：{first}",
+    digest_heading="### {count:,} 条消息合为一条",
+    digest_span="{first} 至 {last}",
+    digest_recovered="已恢复",
+    digest_urgent="**紧急**",
+    digest_open="打开",
+    digest_more="等 {count:,} 项",
+    digest_more_lines="……另有 {count:,} 行，共 {messages:,} 条消息",
+    digest_not_rung="一条消息最多提醒 {most} 人，另有 {count:,} 人未提醒：{people}",
 )
 
 
