@@ -22,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from dingqueue.environment import resolved, resolved_files_url
 from dingqueue.files.places import kind_of
+from dingqueue.messages import MAX_KEYWORD_BYTES, MAX_USER_ID_CHARS
 from dingqueue.messages.mobiles import documented_mobile
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
 from dingqueue_worker.files.addresses import checked_host
@@ -126,6 +127,13 @@ def _visible(text: str) -> str:
     return stripped
 
 
+def _fitting(text: str) -> str:
+    """Jobs were accepted for robots with keywords of at most this width."""
+    if len(text.encode()) > MAX_KEYWORD_BYTES:
+        raise ValueError(f"expected a keyword of up to {MAX_KEYWORD_BYTES} bytes, found one of {len(text.encode())}")
+    return text
+
+
 def _mobile(text: str) -> str:
     try:
         return documented_mobile(text)
@@ -158,6 +166,7 @@ def _host(text: str) -> str:
 
 Text: TypeAlias = Annotated[str, Strict(), AfterValidator(_visible)]
 Id: TypeAlias = Annotated[Text, BeforeValidator(_id)]
+Keyword: TypeAlias = Annotated[Text, AfterValidator(_fitting)]
 Count: TypeAlias = Annotated[int, Strict(), BeforeValidator(_number)]
 Seconds: TypeAlias = Annotated[float, Strict(), BeforeValidator(_number), Field(gt=0, le=366 * 86_400)]
 Names: TypeAlias = Annotated[tuple[Text, ...], AfterValidator(_distinct)]
@@ -176,7 +185,7 @@ class _Table(BaseModel):
 class _Robot(_Table):
     token: Text = Field(description="the robot's access_token, or its whole webhook URL")
     secret: Text | None = Field(None, description="the robot's SEC… text; leave the key out where it does not sign")
-    keyword: Annotated[tuple[Text, ...], BeforeValidator(_one_or_many), AfterValidator(_distinct)] = Field(
+    keyword: Annotated[tuple[Keyword, ...], BeforeValidator(_one_or_many), AfterValidator(_distinct)] = Field(
         (), max_length=_MOST_KEYWORDS, description=f"a keyword, or a list of up to {_MOST_KEYWORDS}"
     )
     limit: Count = Field(20, ge=1, le=100_000, description="a whole number of messages from 1 to 100000")
@@ -224,7 +233,9 @@ class _Destination(_Table):
 
 
 class _Person(_Table):
-    user_id: Id | None = Field(None, description="a DingTalk userId")
+    user_id: Annotated[Id, Field(max_length=MAX_USER_ID_CHARS)] | None = Field(
+        None, description=f"a DingTalk userId, of up to {MAX_USER_ID_CHARS} characters"
+    )
     mobile: Annotated[Id, AfterValidator(_mobile)] | None = Field(
         None, description="a mobile like 13800000000 or +852-91234567"
     )

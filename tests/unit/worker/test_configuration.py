@@ -236,6 +236,7 @@ def test_keywords_are_one_or_a_list(read: Load, written: str, keywords: tuple[st
     ("written", "problem"),
     [
         (str([f"k{n}" for n in range(11)]), "robots.ops.keyword: expected a keyword, or a list of up to 10, found a list of 11"),
+        (f'"{"监" * 67}"', "robots.ops.keyword[0]: expected a keyword of up to 200 bytes, found one of 201"),
         ('["ops", "ops"]', "robots.ops.keyword: expected each only once, found one twice"),
         ('["ops", ""]', "robots.ops.keyword[1]: expected a keyword, or a list of up to 10, found an empty text"),
         ('["ops", 3]', "robots.ops.keyword[1]: expected a keyword, or a list of up to 10, found 3"),
@@ -269,6 +270,15 @@ def test_a_mobile_that_rings_nobody_is_refused(refused: Refused, written: str) -
     assert "1234567" not in problem.removeprefix(
         "people.alice.mobile: expected a mobile like 13800000000 or +852-91234567"
     )
+
+
+def test_a_user_id_is_short(read: Load, refused: Refused) -> None:
+    people = "[people.alice]\nuser_id = "
+
+    assert read(f"{MINIMAL}{people}'{'1' * 64}'\n").people["alice"].user_id == "1" * 64
+    (problem,) = refused(f"{MINIMAL}{people}'{'1' * 65}'\n")
+    assert problem.startswith("people.alice.user_id: expected a DingTalk userId, of up to 64 characters")
+    assert "111" not in problem
 
 
 def test_a_user_id_of_digits_needs_no_quotes(read: Load) -> None:
