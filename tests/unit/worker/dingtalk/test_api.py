@@ -353,6 +353,17 @@ def test_a_slow_drip_of_the_body_ends_with_the_total_time() -> None:
     assert took_s < 2.5
 
 
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"])
+def test_a_silence_ends_with_the_total_time_however_long_a_silence_may_be(said: bytes) -> None:
+    with RawServer([(Say(said), Hang())]) as server:
+        began_s = time.monotonic()
+        error = no_answer(server.url, read_timeout_s=30.0, total_timeout_s=0.6)
+        took_s = time.monotonic() - began_s
+
+    assert isinstance(error, Unanswered)
+    assert took_s < 2.5
+
+
 def test_a_far_side_that_reads_nothing_ends_with_the_total_time() -> None:
     with RawServer(first=(Hang(),)) as server, an_api(server.url, connect_timeout_s=0.2, total_timeout_s=0.8) as api:
         began_s = time.monotonic()
