@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from dingqueue_worker.sandbox.client import Robot, Space
+from dingqueue_worker.sandbox.client import App, Robot, Space
 
 
 def signed(secret: str, timestamp_ms: int) -> dict[str, str]:
@@ -60,3 +60,31 @@ def send(space: Space, robot: Robot | str, body: Any = None, **options: Any) -> 
     response = post(space, robot, body, **options)
     assert response.status_code == 200, response.text
     return int(response.json()["errcode"])
+
+
+def app_token(space: Space, app: App) -> str:
+    """An app's token, by the present call."""
+    response = newer(space, "POST", "/v1.0/oauth2/accessToken", None, {"appKey": app.key, "appSecret": app.secret})
+    assert response.status_code == 200, response.text
+    return str(response.json()["accessToken"])
+
+
+def newer(
+    space: Space, method: str, path: str, token: str | None, body: Any = None, **options: Any
+) -> requests.Response:
+    """A call of the newer host."""
+    headers = {"x-acs-dingtalk-access-token": token} if token is not None else {}
+    return requests.request(method, f"{space.api_url}{path}", headers=headers, json=body, timeout=10, **options)
+
+
+def older(space: Space, path: str, token: str | None, body: Any = None, **options: Any) -> dict[str, Any]:
+    """A POST to the older host."""
+    query = {"access_token": token} if token is not None else {}
+    if "data" not in options and "files" not in options:
+        options["json"] = body
+    response = requests.post(
+        f"{space.oapi_url}{path}", params={**query, **options.pop("query", {})}, timeout=10, **options
+    )
+    assert response.status_code == 200, response.text
+    data: dict[str, Any] = response.json()
+    return data

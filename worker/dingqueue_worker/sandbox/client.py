@@ -26,7 +26,7 @@ from pathlib import Path
 from subprocess import Popen
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from dingqueue_worker import children
 
@@ -62,25 +62,130 @@ class Robot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """An enterprise app of a space.
+
+    Attributes:
+        key: Its app key.
+        secret: Its app secret.
+        name: In the sandbox; messages and numbers go by it.
+        agent_id: For work notifications.
+        robot_code: For its robot's messages.
+    """
+
+    key: str
+    secret: str = field(repr=False)
+    name: str
+    agent_id: int | None
+    robot_code: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody of the space's organisation."""
+
+    user_id: str
+    union_id: str
+    mobile: str | None
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Todo:
+    """A todo as it stands now.
+
+    Attributes:
+        id: DingTalk's.
+        app: The name of the app that made it.
+        source_id: The maker's own id for it.
+        subject: What is to be done.
+        description: More of it.
+        due_ms: Unix milliseconds.
+        executors: Union ids.
+        participants: Union ids.
+        creator: A union id.
+        url: Where it leads.
+        priority: 10 low, 20, 30, 40 urgent.
+        created_ms: Unix milliseconds, by the space's clock.
+        number: Of the request that made it.
+        done: Whether it is done.
+        done_by: The union ids of those who have done their part.
+        deleted: Whether it is gone.
+    """
+
+    id: str
+    app: str
+    source_id: str | None
+    subject: str
+    description: str
+    due_ms: int | None
+    executors: tuple[str, ...]
+    participants: tuple[str, ...]
+    creator: str
+    url: str
+    priority: int | None
+    created_ms: int
+    number: int
+    done: bool
+    done_by: tuple[str, ...]
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """An uploaded file.
+
+    Attributes:
+        media_id: As the upload gave it.
+        name: As the form named it.
+        kind: ``image``, ``voice``, ``video`` or ``file``.
+        size_bytes: Of its content.
+        sha256: Of its content, in hex.
+        app: The name of the app that uploaded it.
+        at_ms: Unix milliseconds, by the space's clock.
+        number: Of the request that brought it.
+        url: Where its bytes are.
+    """
+
+    media_id: str
+    name: str
+    kind: str
+    size_bytes: int
+    sha256: str
+    app: str
+    at_ms: int
+    number: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """A request to DingTalk, as the sandbox noted it.
 
     Attributes:
         number: Order of arrival in the space, from 1.
         at_ms: When, by the space's clock, Unix milliseconds.
+        way: ``webhook``; an app's ``group``, ``people`` or ``notice``; ``todo``, ``upload`` or ``call``.
         state: ``accepted``, ``double`` (taken, not shown again), ``refused`` (by a rule), ``failed`` (by a fault).
-        robot: Its name; None where the token belongs to none.
-        group: The group that sees it.
+        robot: The name of its robot or app; None where the token belongs to nobody.
+        group: The group that sees it; a conversation's id for an app's robot.
+        to: The user ids of those who see it, where it does not go to a group; the union ids of a todo's executors.
+        key: What the answer proved it with: ``processQueryKey``, ``task_id``, a todo's id, a media id.
+        note: What the answer did not say.
+        recalled: Taken back by its app.
         kind: ``text``, ``markdown``, …; None where the body could not be read.
         text: What people read.
         rings: Numbers and user ids that ring, and ``everyone``.
         uuid: Its ``msgUuid``.
         double_of: The number of the message whose ``msgUuid`` it repeats.
-        errcode: DingTalk's answer; 0 is taken.
+        errcode: DingTalk's answer, a number or the newer host's word; 0 is taken.
         errmsg: Its words.
         reason: In plain words, what was wrong.
         warnings: What people will not see or hear as the sender may think.
-        body: The parsed body, None where it is no JSON.
+        method: HTTP method.
+        path: Of the call.
+        content: What people see, in a webhook robot's fields; None where nobody sees anything.
+        body: The parsed body, None where it is no JSON or not kept (uploads, tokens).
         raw: The body as text.
         size_bytes: Of the body as sent.
         connection: The sender's address and port: the same is the same connection.
@@ -91,18 +196,26 @@ class Message:
 
     number: int
     at_ms: int
+    way: str
     state: str
     robot: str | None
     group: str | None
+    to: tuple[str, ...]
+    key: str
+    note: str
+    recalled: bool
     kind: str | None
     text: str
     rings: tuple[str, ...]
     uuid: str | None
     double_of: int | None
-    errcode: int
+    errcode: int | str
     errmsg: str
     reason: str
     warnings: tuple[str, ...]
+    method: str
+    path: str
+    content: Any
     body: Any
     raw: str
     size_bytes: int
@@ -114,7 +227,12 @@ class Message:
 
 def _message(data: Mapping[str, Any]) -> Message:
     fields = {name: data[name] for name in Message.__dataclass_fields__ if name != "data"}
-    return Message(**fields | {"rings": tuple(data["rings"]), "warnings": tuple(data["warnings"])}, data=data)
+    return Message(**_with_tuples(fields), data=data)
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    lists = ("rings", "warnings", "to", "executors", "participants", "done_by")
+    return {name: tuple(value) if name in lists else value for name, value in fields.items()}
 
 
 class Space:
@@ -185,21 +303,152 @@ class Space:
         webhook = f"{self.oapi_url}/robot/send?{urlencode({'access_token': token})}"
         return Robot(token=token, name=str(settings["name"]), secret=secret, webhook=webhook)
 
+    def app(
+        self,
+        key: str | None = None,
+        secret: str | None = None,
+        *,
+        name: str | None = None,
+        agent_id: int | None = None,
+        robot_code: str | None = None,
+        conversations: Sequence[str] = (),
+        token_life_s: float = 7_200.0,
+        per_second: int = 20,
+        per_minute: int | None = None,
+        forbidden: Sequence[str] = (),
+        state: str = "on",
+    ) -> App:
+        """Add an enterprise app, or give the one with this key other settings.
+
+        Args:
+            key: Its app key; a new one where it is None.
+            secret: Its app secret; a new one where it is None.
+            name: As messages will name it; the key where it is None.
+            agent_id: For work notifications.
+            robot_code: For its robot's messages.
+            conversations: The groups that its robot stands in; empty is every ``cid…``.
+            token_life_s: How long a token holds.
+            per_second: Calls to one interface in any second; one more closes that interface for a second.
+            per_minute: The same for a minute, without the closing; None is no limit.
+            forbidden: Calls that it has no permission for, by their path's beginning.
+            state: ``stopped``: its robot may not send.
+        """
+        app = App(
+            key=key or f"ding{uuid.uuid4().hex[:16]}",
+            secret=secret or uuid.uuid4().hex,
+            name=name or key or f"app-{uuid.uuid4().hex[:6]}",
+            agent_id=agent_id,
+            robot_code=robot_code,
+        )
+        settings = {
+            "key": app.key, "secret": app.secret, "name": app.name, "agent_id": agent_id, "robot_code": robot_code,
+            "conversations": list(conversations), "token_life_s": token_life_s, "per_second": per_second,
+            "per_minute": per_minute, "forbidden": list(forbidden), "state": state,
+        }  # fmt: skip
+        self.call("PUT", "apps", settings)
+        return app
+
+    def person(
+        self,
+        user_id: str,
+        *,
+        union_id: str | None = None,
+        mobile: str | None = None,
+        name: str | None = None,
+        active: bool = True,
+        held_back: int = 0,
+    ) -> Person:
+        """Add somebody to the organisation, or change them.
+
+        Args:
+            user_id: Their staff id.
+            union_id: ``union-`` and the user id where it is None.
+            mobile: ``13800000000``.
+            name: The user id where it is None.
+            active: False where they have not joined yet or have left: nothing reaches them.
+            held_back: So many of the next messages of an app's robot to them are held back as too fast.
+        """
+        person = Person(user_id=user_id, union_id=union_id or f"union-{user_id}", mobile=mobile, name=name or user_id)
+        settings = {
+            "user_id": user_id, "union_id": person.union_id, "mobile": mobile, "name": person.name, "active": active,
+            "held_back": held_back,
+        }  # fmt: skip
+        self.call("PUT", "people", settings)
+        return person
+
+    def expire_tokens(self) -> None:
+        """Every app token of the space ends now."""
+        self.call("POST", "tokens/expire", {})
+
+    def todos(self, count: int | None = None, *, wait_s: float = 10.0) -> list[Todo]:
+        """Every todo as it stands now, deleted ones too, in the order in which they were made.
+
+        Args:
+            count: Wait until at least so many were made.
+            wait_s: For so long.
+
+        Raises:
+            NotArrived: Fewer were made in time.
+        """
+        self._arrived("todos", count, wait_s)
+        return [Todo(**_with_tuples(one)) for one in self.call("GET", "todos")]
+
+    def files(self, count: int | None = None, *, wait_s: float = 10.0) -> list[File]:
+        """Every uploaded file, in the order of arrival.
+
+        Args:
+            count: Wait until there are at least so many.
+            wait_s: For so long.
+
+        Raises:
+            NotArrived: Fewer came in time.
+        """
+        self._arrived("uploads", count, wait_s)
+        return [
+            File(**one, url=f"{self.url}/file/{quote(one['media_id'], safe='')}") for one in self.call("GET", "files")
+        ]
+
+    def content(self, file: File) -> bytes:
+        """A file's bytes."""
+        return self._exchange("GET", f"/file/{quote(file.media_id, safe='')}", None)
+
+    def calls(
+        self, count: int | None = None, *, wait_s: float = 10.0, path: str = "", state: str = "any", after: int = 0
+    ) -> list[Message]:
+        """Every call of apps: tokens, look-ups, uploads, todos, messages, results.
+
+        Args:
+            count: Wait until there are at least so many, of every path.
+            wait_s: For so long.
+            path: Only those whose path begins so.
+            state: ``accepted``, ``refused``, ``failed`` or ``any``.
+            after: Only those with a higher number.
+
+        Raises:
+            NotArrived: Fewer came in time.
+        """
+        found = self._found({"ways": "calls", "state": state}, count, wait_s, after)
+        return [one for one in found if one.path.startswith(path)]
+
+    def _arrived(self, ways: str, count: int | None, wait_s: float) -> None:
+        if count:
+            self._found({"ways": ways, "state": "accepted"}, count, wait_s, 0)
+
     def messages(
         self,
         count: int | None = None,
         *,
         wait_s: float = 10.0,
-        robot: str | Robot | None = None,
+        robot: str | Robot | App | None = None,
         state: str = "accepted",
         after: int = 0,
     ) -> list[Message]:
-        """What came, in the order of arrival.
+        """What people see in chats, of robots and apps, in the order of arrival.
 
         Args:
             count: Wait until there are at least so many; None is whatever is there now.
             wait_s: For so long.
-            robot: Only this robot's.
+            robot: Only this robot's or app's.
             state: ``accepted``, ``double``, ``refused``, ``failed``, several with commas, or ``any``.
             after: Only those with a higher number.
 
@@ -209,7 +458,10 @@ class Space:
         """
         fields: dict[str, Any] = {"state": state}
         if robot is not None:
-            fields["robot"] = robot.name if isinstance(robot, Robot) else robot
+            fields["robot"] = robot if isinstance(robot, str) else robot.name
+        return self._found(fields, count, wait_s, after)
+
+    def _found(self, fields: Mapping[str, Any], count: int | None, wait_s: float, after: int) -> list[Message]:
         deadline_s = time.monotonic() + wait_s
         while True:
             left_s = max(0.0, min(_POLL_S, deadline_s - time.monotonic()))
@@ -217,7 +469,7 @@ class Space:
             if count is None or len(found) >= count:
                 return found
             if time.monotonic() >= deadline_s:
-                raise NotArrived(self._what_came(len(found), count, wait_s, state))
+                raise NotArrived(self._what_came(len(found), count, wait_s, fields))
 
     def _pages(self, fields: Mapping[str, Any], after: int, waiting: Mapping[str, Any]) -> list[Message]:
         found: list[Message] = []
@@ -231,12 +483,13 @@ class Space:
                 return found
             after, more = found[-1].number, {}
 
-    def _what_came(self, found: int, count: int, wait_s: float, state: str) -> str:
+    def _what_came(self, found: int, count: int, wait_s: float, fields: Mapping[str, Any]) -> str:
         stats = self.stats()
         rest = ", ".join(f"{stats[name]} {name}" for name in ("accepted", "double", "refused", "failed"))
-        refusals = self.messages(state="refused")[-3:]
+        refusals = self._found({**fields, "state": "refused"}, None, 0, 0)[-3:]
         why = "".join(f"; refused: {one.errcode} {one.reason or one.errmsg}" for one in refusals)
-        return f"{found} of {count} messages ({state}) within {wait_s:g} s; the space has {rest}{why}"
+        what = fields.get("ways", "messages")
+        return f"{found} of {count} {what} ({fields['state']}) within {wait_s:g} s; the space has {rest}{why}"
 
     def stats(self) -> dict[str, Any]:
         """Numbers of the space, and of each robot by its name.
@@ -253,7 +506,7 @@ class Space:
         times: int | None = None,
         probability: float | None = None,
         seed: int = 0,
-        sender: str | Robot | None = None,
+        sender: str | Robot | App | None = None,
         **more: Any,
     ) -> None:
         """Play a failure, after those that are there already.
@@ -261,8 +514,8 @@ class Space:
         Args:
             kind: ``errcode`` (`errcode`, `errmsg`), ``code`` (newer host: `errcode`, `errmsg`, `status`), ``status``
                 (`status`, `body`, `content_type`), ``html``, ``redirect`` (`location`), ``ban``, ``empty``, ``slow``
-                (taken, answered after `delay_s`), ``lost`` (taken, then the connection is reset), ``reset`` (not
-                taken), ``pass`` (nothing).
+                (taken, answered after `delay_s`), ``lost`` (taken, then the connection is reset), ``swallow`` (answered
+                as taken, and nobody ever sees it), ``reset`` (not taken), ``pass`` (nothing).
             times: Requests that it strikes; one, or with a `probability` all until a reset.
             probability: Strikes with this chance.
             seed: The chance's, for a run that can be repeated.
@@ -273,7 +526,7 @@ class Space:
         if times is not None:
             settings["times"] = times
         if sender is not None:
-            settings["sender"] = sender.name if isinstance(sender, Robot) else sender
+            settings["sender"] = sender if isinstance(sender, str) else sender.name
         self.call("POST", "faults", settings)
 
     def clear_faults(self) -> None:
@@ -325,23 +578,34 @@ class Space:
         Raises:
             SandboxFailed: Refused, or not reachable.
         """
+        answer = self._exchange(method, f"/_sandbox/{what}", None if data is None else json.dumps(data).encode())
+        return json.loads(answer)
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> bytes:
         base = urlsplit(self.url)
-        body = None if data is None else json.dumps(data).encode()
         timeout_s = _ANSWERS_WITHIN_S + _POLL_S
         # No library and no proxy: the sandbox is on this machine, or a neighbour's name in a compose file.
         connection = http.client.HTTPConnection(base.hostname or "", base.port or 80, timeout=timeout_s)
         try:
             headers = {"Content-Type": "application/json"} if body is not None else {}
-            connection.request(method, f"{base.path}/_sandbox/{what}", body, headers)
+            connection.request(method, f"{base.path}{path}", body, headers)
             response = connection.getresponse()
-            answer = json.loads(response.read())
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            answer = response.read()
+        except (OSError, http.client.HTTPException) as error:
             raise SandboxFailed(f"the sandbox at {base.netloc} did not answer: {type(error).__name__}") from error
         finally:
             connection.close()
         if response.status >= 400:
-            raise SandboxFailed(str(answer.get("error") or answer.get("errmsg") or response.status))
+            raise SandboxFailed(_complaint(answer) or f"HTTP {response.status}")
         return answer
+
+
+def _complaint(answer: bytes) -> str:
+    try:
+        data = json.loads(answer)
+    except ValueError:
+        return answer[:200].decode(errors="replace")
+    return str(data.get("error") or data.get("errmsg") or "")
 
 
 class Sandbox:

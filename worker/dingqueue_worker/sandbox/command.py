@@ -9,7 +9,7 @@ import click
 from pydantic import ValidationError
 
 from dingqueue_worker.sandbox import server
-from dingqueue_worker.sandbox.model import Robot, Rules, problem
+from dingqueue_worker.sandbox.model import App, Person, Robot, Rules, problem
 from dingqueue_worker.sandbox.space import Conflict, Space
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -23,7 +23,7 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 )  # fmt: skip
 @click.option(
     "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A dingqueue.toml: its robots are known, and no others.",
+    help="A dingqueue.toml: its robots, apps and people are known, and no others.",
 )  # fmt: skip
 @click.option(
     "--robot", "robots", multiple=True, metavar="NAME=TOKEN[,SECRET]",
@@ -36,9 +36,11 @@ def sandbox(
 ) -> None:
     """A local DingTalk that keeps DingTalk's rules, with an inbox page.
 
-    Without --config and --robot, every token is taken for a robot of its own (on this machine's own address only).
+    Without --config and --robot, every token, app key and person is taken for a new one (on this machine's own address
+    only).
     """
-    known = [*(_configured(config) if config else []), *map(_robot, robots)]
+    configured, apps, people = _configured(config) if config else ([], [], [])
+    known = [*configured, *map(_robot, robots)]
     any_token = not known and not config and host in _LOOPBACK
     rules = Rules(any_token=any_token, keep=keep)
 
@@ -46,6 +48,10 @@ def sandbox(
         try:
             for robot in known:
                 space.put_robot(robot)
+            for app in apps:
+                space.put_app(app)
+            for person in people:
+                space.organisation.put_person(person)
         except Conflict as error:
             raise click.UsageError(str(error)) from error
 
@@ -74,8 +80,8 @@ def _robot(text: str) -> Robot:
     return Robot(name=name, token=token, secret=secret or None)
 
 
-def _configured(path: Path) -> list[Robot]:
-    """The robots of a fleet's configuration, in the groups of the destinations that use them."""
+def _configured(path: Path) -> tuple[list[Robot], list[App], list[Person]]:
+    """What a fleet's configuration names: robots in the groups of the destinations that use them, apps, people."""
     from dingqueue_worker.configuration import ConfigurationError, load
 
     try:
@@ -84,7 +90,7 @@ def _configured(path: Path) -> list[Robot]:
         raise click.UsageError(f"--config: {error}") from error
     groups = {robot: name for name, destination in settings.destinations.items() for robot in destination.robots}
     try:
-        return [
+        robots = [
             Robot(
                 token=one.token.reveal(),
                 name=one.name,
@@ -97,5 +103,31 @@ def _configured(path: Path) -> list[Robot]:
             )
             for one in settings.robots.values()
         ]
+        apps = [
+            App(
+                key=one.app_key,
+                secret=one.app_secret.reveal(),
+                name=one.name if one.name not in settings.robots else f"{one.name} (app)",
+                agent_id=one.agent_id,
+                robot_code=one.robot_code,
+                per_second=one.calls_per_s,
+            )
+            for one in settings.apps.values()
+        ]
+        people = [
+            Person(
+                user_id=one.user_id or one.name,
+                union_id=one.union_id or f"union-{one.user_id or one.name}",
+                name=one.name,
+                mobile=one.mobile,
+            )
+            for one in settings.people.values()
+        ]
     except ValidationError as error:
         raise click.UsageError(f"--config: {problem(error)}") from error
+    named = {person.user_id for person in people}
+    users = {user for destination in settings.destinations.values() for user in destination.users}
+    people += [
+        Person(user_id=user, union_id=f"union-{user}", name=user) for user in users - named - set(settings.people)
+    ]
+    return robots, apps, people

@@ -14,8 +14,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dingqueue_worker.sandbox import inbox, view
-from dingqueue_worker.sandbox.model import STATES, Advance, Fault, Moment, Robot, Rules, State, problem
-from dingqueue_worker.sandbox.space import Conflict, RobotState, Space
+from dingqueue_worker.sandbox.calls import CHATS, Way
+from dingqueue_worker.sandbox.model import STATES, Advance, App, Fault, Moment, Person, Robot, Rules, State, problem
+from dingqueue_worker.sandbox.space import Conflict, Message, Sender, Space
 
 #: The longest that one request waits; the client asks again.
 MAX_WAIT_S = 60.0
@@ -64,6 +65,13 @@ def create_control(spaces: MutableMapping[str, Space]) -> Starlette:
             Route("/_sandbox/rules", _put_rules, methods=["PUT"]),
             Route("/_sandbox/robots", _get_robots, methods=["GET"]),
             Route("/_sandbox/robots", _put_robot, methods=["PUT", "POST"]),
+            Route("/_sandbox/apps", _get_apps, methods=["GET"]),
+            Route("/_sandbox/apps", _put_app, methods=["PUT", "POST"]),
+            Route("/_sandbox/people", _get_people, methods=["GET"]),
+            Route("/_sandbox/people", _put_person, methods=["PUT", "POST"]),
+            Route("/_sandbox/tokens/expire", _expire_tokens, methods=["POST"]),
+            Route("/_sandbox/todos", _get_todos, methods=["GET"]),
+            Route("/_sandbox/files", _get_files, methods=["GET"]),
             Route("/_sandbox/messages", _get_messages, methods=["GET"]),
             Route("/_sandbox/messages/{number:int}", _get_message, methods=["GET"]),
             Route("/_sandbox/stats", _get_stats, methods=["GET"]),
@@ -111,28 +119,66 @@ async def _put_robot(request: Request) -> Response:
     return JSONResponse(view.robot(space.robots[robot.token]), 201)
 
 
+async def _get_apps(request: Request) -> Response:
+    return JSONResponse([view.app(state) for state in _space(request).organisation.apps.values()])
+
+
+async def _put_app(request: Request) -> Response:
+    space = _space(request)
+    app = await _read(request, App)
+    space.put_app(app)
+    return JSONResponse(view.app(space.organisation.apps[app.key]), 201)
+
+
+async def _get_people(request: Request) -> Response:
+    return JSONResponse([person.model_dump() for person in _space(request).organisation.people.values()])
+
+
+async def _put_person(request: Request) -> Response:
+    person = await _read(request, Person)
+    _space(request).organisation.put_person(person)
+    return JSONResponse(person.model_dump(), 201)
+
+
+async def _expire_tokens(request: Request) -> Response:
+    await _json(request)
+    space = _space(request)
+    space.organisation.expire_tokens(space.clock.now_ms())
+    return JSONResponse({})
+
+
+async def _get_todos(request: Request) -> Response:
+    space = _space(request)
+    return JSONResponse([view.todo(one) for one in space.organisation.todos.values()])
+
+
+async def _get_files(request: Request) -> Response:
+    space = _space(request)
+    return JSONResponse([view.file(one) for one in space.organisation.files.values()])
+
+
 async def _get_messages(request: Request) -> Response:
     space, query = _space(request), request.query_params
     states = _states(query.get("state", "accepted"))
-    robot = _robot(space, query.get("robot"))
+    sender, ways = _sender(space, query.get("robot")), _ways(query.get("ways", "chats"))
     count, limit = _whole(query, "count", 0), min(_whole(query, "limit", MAX_PAGE), MAX_PAGE)
     after = _whole(query, "after", 0)
     wait_s = min(_seconds(query, "wait_s"), MAX_WAIT_S)
+
+    def fits(one: Message) -> bool:
+        return (
+            one.number > after and one.way in ways and one.state in states and (sender is None or one.sender is sender)
+        )
+
     if count and wait_s:
-        seen = sum(one.number > after for one in space.messages if _fits(one, states, robot)) if after else None
-        enough = count if seen is None else space.count(states, robot) + count - seen
-        await space.wait(enough, states, robot, wait_s)
-    found = [one for one in space.messages if one.number > after and _fits(one, states, robot)]
+        enough = space.count(states, sender, ways) + count - sum(map(fits, space.messages))
+        await space.wait(enough, states, sender, wait_s, ways)
+    found = list(filter(fits, space.messages))
     return JSONResponse({
         "messages": [view.message(one) for one in found[:limit]],
         "more": len(found) > limit,
-        "count": space.count(states, robot),
         "forgotten": space.messages[0].number - 1 if space.messages else 0,
     })  # fmt: skip
-
-
-def _fits(message: Any, states: tuple[State, ...], robot: RobotState | None) -> bool:
-    return message.state in states and (robot is None or message.robot is robot)
 
 
 async def _get_message(request: Request) -> Response:
@@ -220,14 +266,30 @@ def _states(text: str) -> tuple[State, ...]:
     return tuple(state for state in STATES if state in wanted)
 
 
-def _robot(space: Space, name: str | None) -> RobotState | None:
+def _sender(space: Space, name: str | None) -> Sender | None:
     if name is None:
         return None
     state = space.named(name)
     if state is None:
-        known = ", ".join(state.robot.name for state in space.robots.values()) or "none"
-        raise HTTPException(404, f"robot: there is no robot {name!r} here, only: {known}")
+        known = ", ".join(
+            [*(one.name for one in space.robots.values()), *(one.name for one in space.organisation.apps.values())]
+        )
+        raise HTTPException(404, f"robot: there is no sender {name!r} here, only: {known or 'none'}")
     return state
+
+
+_WAYS: dict[str, frozenset[Way]] = {
+    "chats": CHATS,
+    "todos": frozenset({"todo"}),
+    "uploads": frozenset({"upload"}),
+    "calls": frozenset({"call", "upload", "todo", "group", "people", "notice"}),
+}
+
+
+def _ways(text: str) -> frozenset[Way]:
+    if text not in _WAYS:
+        raise HTTPException(400, f"ways: expected one of {', '.join(_WAYS)}")
+    return _WAYS[text]
 
 
 def _whole(query: Mapping[str, str], name: str, default: int) -> int:
@@ -249,8 +311,11 @@ def _seconds(query: Mapping[str, str], name: str) -> float:
     return seconds
 
 
-async def _error(_: Request, error: Exception) -> Response:
+async def _error(request: Request, error: Exception) -> Response:
     status, detail = (error.status_code, error.detail) if isinstance(error, HTTPException) else (500, "failed")
+    if status in {404, 405} and request.method != "GET" and not request.url.path.startswith("/_sandbox"):
+        # A call that DingTalk does not have, or a page that nobody posts to.
+        return JSONResponse({"errcode": 404, "errmsg": "the requested resource is not found"})
     return JSONResponse({"error": detail}, status)
 
 

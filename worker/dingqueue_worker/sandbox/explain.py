@@ -32,8 +32,10 @@ class Step:
 
 def steps(one: Message) -> list[Step]:
     """Every check in DingTalk's order; none where a fault was played instead."""
-    if one.state == "failed":
+    if one.fault and one.state == "failed" and one.done is None:
         return []
+    if one.way != "webhook":
+        return _api_steps(one)
     failed = webhook.STEPS.index(one.verdict.step) if one.verdict.errcode else len(webhook.STEPS)
     found = []
     for number, name in enumerate(webhook.STEPS):
@@ -44,6 +46,37 @@ def steps(one: Message) -> list[Step]:
             found.append(Step(name, "failed", one.verdict.reason or one.verdict.errmsg, lines))
         else:
             found.append(Step(name, "absent" if absent else "passed", says, lines))
+    return found
+
+
+#: The checks of an app's call, in order; the last three stand for what the call itself looks at.
+_API_STEPS = (
+    ("call", "DingTalk has this call"),
+    ("token", ""),
+    ("permission", "the app may do this"),
+    ("per second", "not too many in this second"),
+    ("per minute", "not too many in this minute"),
+    ("month", "the organisation's month has room"),
+    ("json", "the body could be read"),
+    ("fields", "every field is right"),
+)
+_OWN_STEPS = {"robot", "place", "agent", "people", "file", "size", "sourceId"}
+
+
+def _api_steps(one: Message) -> list[Step]:
+    failed = one.verdict.step if one.verdict.errcode else ""
+    found: list[Step] = []
+    for name, says in _API_STEPS:
+        if found and found[-1].mark in {"failed", "unseen"}:
+            found.append(Step(name, "unseen", "not looked at any more"))
+        elif name == failed or (name == "fields" and failed in _OWN_STEPS):
+            found.append(Step(failed, "failed", one.verdict.reason or one.verdict.errmsg))
+        elif name == "token":
+            found.append(Step(name, "passed", f"{one.token} is {one.name}'s" if one.sender else "this call needs none"))
+        else:
+            found.append(Step(name, "passed", says))
+    if one.done and one.done.note:
+        found.append(Step("outcome", "passed", one.done.note))
     return found
 
 
@@ -188,16 +221,18 @@ def places(one: Message) -> list[Place]:
 def curl(one: Message, base_url: str) -> str:
     """The request as a shell command, token and signature masked."""
     fields = "&".join(f"{name}={_for_shell(name, value)}" for name, value in view.masked_query(one.query).items())
-    words = ["curl", "-X", one.method, shlex.quote(f"{base_url}/robot/send?{fields}")]
+    words = ["curl", "-X", one.method, shlex.quote(f"{base_url}{one.path}" + (f"?{fields}" if fields else ""))]
     if one.content_type:
         words += ["-H", shlex.quote(f"Content-Type: {one.content_type}")]
+    if one.path.startswith("/v"):
+        words += ["-H", "'x-acs-dingtalk-access-token: TOKEN'"]
     if one.body:
         words += ["--data-binary", shlex.quote(one.body.decode(errors="replace"))]
     return " ".join(words)
 
 
 def _for_shell(name: str, value: str) -> str:
-    return "TOKEN" if name == "access_token" else "SIGN" if name == "sign" else value
+    return {"access_token": "TOKEN", "sign": "SIGN", "appsecret": "SECRET", "corpsecret": "SECRET"}.get(name, value)
 
 
 def answer(one: Message) -> dict[str, Any]:

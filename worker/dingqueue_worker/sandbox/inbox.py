@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, MutableMapping
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from starlette.exceptions import HTTPException
@@ -16,6 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from dingqueue_worker.sandbox import explain, render, search, view
+from dingqueue_worker.sandbox.organisation import AppState
 from dingqueue_worker.sandbox.space import Message, RobotState, Space
 
 #: Messages on a page.
@@ -36,6 +38,7 @@ def routes(spaces: MutableMapping[str, Space]) -> list[Route]:
         Route("/stream", pages.stream),
         Route("/message/{number:int}", pages.message),
         Route("/message/{number:int}.json", pages.raw),
+        Route("/file/{media_id}", pages.file),
         Route("/assets/{name}", pages.asset),
     ]
 
@@ -62,7 +65,7 @@ class _Pages:
         return self._page(
             request,
             "inbox.html",
-            messages=[_card(one, _pictures(request)) for one in found],
+            messages=[_card(space, one, pictures=_pictures(request)) for one in found],
             more=more,
             first=found[0].number if found else 0,
             last=space.last,
@@ -88,7 +91,7 @@ class _Pages:
             name: self._templates.get_template(f"{name}.html").render(base | around) for name in ("robots", "status")
         }
         cards = self._templates.get_template("messages.html").render(
-            base, messages=[_card(one, pictures=base["pictures"]) for one in found]
+            base, messages=[_card(space, one, pictures=base["pictures"]) for one in found]
         )
         return JSONResponse(
             {"last": space.last, "anew": anew, "count": len(found), "messages": cards, **pieces}, headers=_headers(base)
@@ -101,22 +104,35 @@ class _Pages:
             request,
             "explain.html",
             panel="panel" in request.query_params,
-            one=_card(one, _pictures(request)),
+            one=_card(_space(request), one, pictures=_pictures(request)),
             steps=explain.steps(one),
             places=explain.places(one),
             curl=explain.curl(one, base_url),
             answer=explain.answer(one),
             pretty=_pretty(one),
             method=one.method,
+            path=one.path,
             query=view.masked_query(one.query),
             content_type=one.content_type,
-            used=min(100.0, len(one.body) / 200),
+            used=min(100.0, one.size_bytes / 200),
             q="",
         )
 
     async def raw(self, request: Request) -> Response:
         shown = json.dumps(view.message(_message(request)), ensure_ascii=False, indent=2)
         return Response(shown, media_type="application/json", headers={"X-Content-Type-Options": "nosniff"})
+
+    async def file(self, request: Request) -> Response:
+        """An uploaded file, to be saved and never shown: it may be anything."""
+        found = _space(request).organisation.files.get(request.path_params["media_id"])
+        if found is None:
+            raise HTTPException(404, "there is no such file, or it is forgotten")
+        headers = {
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.name, safe='')}",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "X-Content-Type-Options": "nosniff",
+        }
+        return Response(found.content, media_type="application/octet-stream", headers=headers)
 
     async def asset(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -148,6 +164,7 @@ class _Pages:
             "robots": [
                 _robot(state, now_ms) for state in space.robots.values() if state.attempts or not space.rules.any_token
             ],
+            "apps": [_app(state) for state in space.organisation.apps.values()],
             "chosen": search.parse(text).value("robot"),
             "others": others,
             "stats": space.stats(),
@@ -193,13 +210,27 @@ def _backwards(space: Space, before: int, after: int) -> Iterator[Message]:
             yield one
 
 
-def _card(one: Message, pictures: bool) -> dict[str, Any]:
+def _card(space: Space, one: Message, *, pictures: bool) -> dict[str, Any]:
     shown = view.message(one)
     return shown | {
-        "look": render.show(shown["body"], shown["raw"], shown["rings"], pictures=pictures),
+        "look": render.show(shown["content"], shown["raw"], shown["rings"], pictures=pictures),
         "robot": shown["robot"] or "unknown token",
-        "known": one.settings is not None,
+        "known": one.sender is not None,
+        "who": {"webhook": "robot", "group": "app robot", "people": "app robot", "notice": "work notification"}.get(
+            one.way, "app"
+        ),
+        "record": view.todo(one.done.record) if one.way == "todo" and one.done else None,
+        "file": _file(one, space),
     }
+
+
+def _file(one: Message, space: Space) -> dict[str, Any] | None:
+    """The file that a message carries or an upload left, None without one or when it is forgotten."""
+    seen = view.content(one)
+    inner = seen.get(seen["msgtype"]) if seen and seen.get("msgtype") in {"file", "sampleFile"} else None
+    media_id = one.done.key if one.way == "upload" and one.done else inner.get("mediaId") if inner else None
+    found = space.organisation.files.get(media_id) if isinstance(media_id, str) else None
+    return view.file(found) if found else None
 
 
 def _pretty(one: Message) -> str:
@@ -223,6 +254,16 @@ def _robot(state: RobotState, now_ms: int) -> dict[str, Any]:
         "accepted": state.states["accepted"],
         "refused": state.states["refused"],
         "search": f'robot:"{robot.name}"' if " " in robot.name else f"robot:{robot.name}",
+    }
+
+
+def _app(state: AppState) -> dict[str, Any]:
+    return {
+        "name": state.name,
+        "calls": sum(state.calls.values()),
+        "accepted": state.states["accepted"],
+        "refused": state.states["refused"],
+        "search": f'robot:"{state.name}"' if " " in state.name else f"robot:{state.name}",
     }
 
 

@@ -58,6 +58,41 @@ class Robot(_Model):
         return networks
 
 
+class App(_Model):
+    """An enterprise app as its console describes it, with the limits of the standard edition.
+
+    https://open.dingtalk.com/document/development/how-to-process-api-throttling-on-the-dingtalk-server
+    """
+
+    key: Annotated[str, Field(min_length=1, max_length=200)]
+    secret: Annotated[str, Field(min_length=1, max_length=500, repr=False)]
+    name: _Name
+    agent_id: int | None = None
+    robot_code: str | None = None
+    #: The groups that its robot stands in; empty is every group whose id looks like one.
+    conversations: tuple[str, ...] = ()
+    token_life_s: Annotated[float, Field(gt=0, le=366 * 86_400)] = 7_200.0
+    #: Calls to one interface in any second; one more closes that interface for a second.
+    per_second: Annotated[int, Field(ge=1)] = 20
+    per_minute: Annotated[int | None, Field(ge=1)] = None
+    #: Calls that it has no permission for, by their path's beginning.
+    forbidden: tuple[str, ...] = ()
+    #: ``stopped``: its robot may not send.
+    state: Literal["on", "stopped"] = "on"
+
+
+class Person(_Model):
+    """Somebody of the organisation."""
+
+    user_id: Annotated[str, Field(min_length=1, max_length=64)]
+    union_id: Annotated[str, Field(min_length=1, max_length=128)]
+    name: _Name
+    mobile: str | None = None
+    active: bool = True
+    #: So many of the next messages of an app's robot are held back as too fast.
+    held_back: Annotated[int, Field(ge=0)] = 0
+
+
 class Rules(_Model):
     """Where nobody outside knows how DingTalk behaves, which of the truths to play. The defaults are the strict ones."""
 
@@ -77,13 +112,18 @@ class Rules(_Model):
     errcode_as: Literal["number", "string"] = "number"
     #: Whether ``\\uXXXX`` in a body is refused, as the list of error codes says.
     refuse_escapes: bool = False
-    #: A token that nobody set up becomes a new robot.
+    #: A token, app or person that nobody set up is taken for a new one.
     any_token: bool = False
+    #: The organisation's calls in a calendar month (Beijing's), of apps and of webhook robots; None is no limit.
+    api_month: Annotated[int | None, Field(ge=0)] = None
+    webhook_month: Annotated[int | None, Field(ge=0)] = None
     #: Messages kept; the numbers go on counting.
     keep: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
 
 
-FaultKind = Literal["errcode", "code", "status", "html", "redirect", "ban", "empty", "slow", "lost", "reset", "pass"]
+FaultKind = Literal[
+    "errcode", "code", "status", "html", "redirect", "ban", "empty", "slow", "lost", "reset", "swallow", "pass"
+]
 
 
 class Fault(_Model):
@@ -92,7 +132,7 @@ class Fault(_Model):
     ``errcode``: HTTP 200 with that code. ``code``: HTTP 4xx with a ``code`` of the newer host. ``status``: an HTTP status
     and a body. ``html``: a page. ``redirect``: HTTP 302. ``ban``: the body of a block at the edge. ``empty``: HTTP 200
     and nothing. ``slow``: taken at once, answered after ``delay_s``. ``lost``: taken, and the connection is reset
-    instead of an answer (after ``delay_s``). ``reset``: not taken, the connection is reset. ``pass``: nothing happens,
+    instead of an answer (after ``delay_s``). ``swallow``: answered as taken, and nobody ever sees it. ``reset``: not taken, the connection is reset. ``pass``: nothing happens,
     for a place in a row of faults.
     """
 
@@ -104,9 +144,9 @@ class Fault(_Model):
     seed: int = 0
     #: Only this robot's (or app's) requests, by name.
     sender: str | None = None
-    #: Only requests whose path begins so.
+    #: Only requests whose path begins so (``/v1.0/todo``).
     path: str | None = None
-    #: Whether DingTalk takes the message all the same. True for slow, lost and pass.
+    #: Whether DingTalk takes the message all the same. True for slow, lost, swallow and pass.
     accept: bool = False
     delay_s: Annotated[float, Field(ge=0, le=3_600)] = 0.0
     errcode: int | str = -1
@@ -123,7 +163,7 @@ class Fault(_Model):
             fields = dict(fields)
             if "times" not in fields:
                 fields["times"] = None if fields.get("probability") else 1
-            if fields.get("kind") in {"slow", "lost", "pass"}:
+            if fields.get("kind") in {"slow", "lost", "swallow", "pass"}:
                 fields["accept"] = True
             if fields.get("kind") == "code":
                 fields.setdefault("status", 400)

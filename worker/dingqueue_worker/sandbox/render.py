@@ -70,7 +70,7 @@ class Shown:
         items: Of a feed: title, address, picture.
     """
 
-    form: Literal["text", "markdown", "link", "card", "feed", "raw"]
+    form: Literal["text", "markdown", "link", "card", "feed", "file", "image", "todo", "raw"]
     preview: str = ""
     html: Markup = _NOTHING
     title: str = ""
@@ -119,6 +119,15 @@ def show(body: Any, raw: str, rings: Sequence[str], *, pictures: bool) -> Shown:
             links = content.get("links")
             items = tuple(_item(link) for link in links if isinstance(link, dict)) if isinstance(links, list) else ()
             return Shown(form="feed", preview=items[0][0] if items else "", items=items)
+        case "file":
+            return Shown(form="file", preview=_str(content, "fileName"), title=_str(content, "fileName"))
+        case "sampleImageMsg":
+            return Shown(form="image", picture=Picture(_str(content, "photoURL")))
+        case "todo":
+            urls = content.get("detailUrl")
+            url = _str(urls, "pcUrl") or _str(urls, "appUrl") if isinstance(urls, dict) else ""
+            words = escape(_str(content, "description"))
+            return Shown(form="todo", title=_str(content, "subject"), html=words, url=safe_url(url))
         case _:
             return Shown(form="raw", html=escape(raw))
 

@@ -14,6 +14,9 @@ _IS: dict[str, Callable[[Message], bool]] = {
     "lost": lambda one: not one.answered,
     "warned": lambda one: bool(view.warnings_of(one)),
     "seen": lambda one: one.state == "accepted",
+    "todo": lambda one: one.way == "todo",
+    "file": lambda one: one.way == "upload",
+    "call": lambda one: one.way in {"call", "upload"},
 }
 
 
@@ -32,12 +35,19 @@ class Query:
     excluded: tuple[tuple[str, str], ...] = ()
 
     def fits(self, message: Message) -> bool:
-        """Whether the message is meant."""
+        """Whether the message is meant. Calls that went well are no news."""
+        if message.way in {"call", "upload"} and message.state != "refused" and not self.wants_calls:
+            return False
         return (
             all(_field(message, name, value) for name, value in self.fields)
             and not any(_field(message, name, value) for name, value in self.excluded)
             and all(word in _haystack(message) for word in self.words)
         )
+
+    @property
+    def wants_calls(self) -> bool:
+        """Whether calls that are no message are looked for too."""
+        return any(field == "is" and value in {"call", "file"} for field, value in self.fields)
 
     def value(self, name: str) -> str | None:
         """The first value asked for under a name."""
@@ -68,13 +78,13 @@ def parse(text: str) -> Query:
 def _field(message: Message, name: str, value: str) -> bool:
     match name:
         case "robot":
-            return (message.settings.name if message.settings else "").casefold() == value
+            return (message.name or "").casefold() == value
         case "group":
-            return (message.settings.group if message.settings else "").casefold() == value
+            return (message.place or "").casefold() == value
         case "is":
             return _IS[value](message) if value in _IS else message.state == value
         case "kind":
-            return (view.kind(view.parsed(message.body)) or "").casefold() == value
+            return (view.message(message)["kind"] or "").casefold() == value
         case "errcode":
             return str(message.verdict.errcode) == value
         case "fault":
@@ -86,7 +96,10 @@ def _field(message: Message, name: str, value: str) -> bool:
 def _haystack(message: Message) -> str:
     if message.haystack is None:
         shown = view.message(message)
-        content = shown["body"].get(shown["kind"]) if isinstance(shown["body"], dict) and shown["kind"] else None
-        parts = [shown["text"], content or shown["raw"], shown["robot"], shown["group"], shown["reason"]]
-        message.haystack = "\n".join(str(part) for part in [*parts, shown["uuid"]] if part).casefold()
+        kind, seen = shown["kind"], shown["content"]
+        content = seen.get(kind) if isinstance(seen, dict) and kind else None
+        parts = [shown["text"], content or shown["raw"], shown["robot"], shown["group"], shown["reason"], shown["note"]]
+        message.haystack = "\n".join(
+            map(str, filter(None, [*parts, *shown["to"], shown["uuid"], shown["path"]]))
+        ).casefold()
     return message.haystack

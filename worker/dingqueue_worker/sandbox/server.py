@@ -15,12 +15,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from dingqueue_worker.sandbox.control import create_control
 from dingqueue_worker.sandbox.model import Rules
+from dingqueue_worker.sandbox.organisation import ApiRequest
 from dingqueue_worker.sandbox.space import Reply, Space
 from dingqueue_worker.sandbox.webhook import Request
 
 #: The most of a body that is read; DingTalk itself takes far less (20,000 bytes, 20 MiB in an upload).
 MAX_BODY_BYTES = 24 * 1024 * 1024
 SPACE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+#: Every path of DingTalk's own that is not ``/robot/send``.
+_API = ("/v1.0/", "/v2.0/", "/topapi/")
+_CALLS = {"/gettoken", "/media/upload"}
 
 #: Open connections by the far side's address: a fault may reset one.
 _transports: dict[tuple[str, int], asyncio.Transport] = {}
@@ -72,6 +77,8 @@ class SandboxApp:
             return await _answer(send, _no_space(name), None)
         if path == "/robot/send":
             return await _robot_send(space, scope, receive, send)
+        if path.startswith(_API) or path in _CALLS:
+            return await _api(space, scope, receive, send)
         if self._loopback_only and not _names_loopback(scope):
             reply = Reply(status=421, body=b'{"error": "open the sandbox as 127.0.0.1 or localhost"}')
             return await _answer(send, reply, None)
@@ -104,7 +111,29 @@ async def _robot_send(space: Space, scope: Scope, receive: Receive, send: Send) 
         body=body,
         ip=ip,
     )
-    reply = space.robot_send(request, f"{ip}:{port}")
+    await _give(space, space.robot_send(request, f"{ip}:{port}"), scope, send)
+
+
+async def _api(space: Space, scope: Scope, receive: Receive, send: Send) -> None:
+    body = await read_body(receive)
+    if body is None:
+        return
+    headers = dict(scope["headers"])
+    # Not decoded: a part of the path may hold a slash of its own.
+    path = scope["raw_path"].decode("latin-1")
+    ip, port = scope["client"] or ("", 0)
+    request = ApiRequest(
+        method=scope["method"],
+        path=path.removeprefix(f"/ns/{space.name}") if space.name else path,
+        query=scope["query_string"].decode("latin-1"),
+        content_type=headers.get(b"content-type", b"").decode("latin-1"),
+        header_token=headers.get(b"x-acs-dingtalk-access-token", b"").decode("latin-1"),
+        body=body,
+    )
+    await _give(space, space.api(request, f"{ip}:{port}"), scope, send)
+
+
+async def _give(space: Space, reply: Reply, scope: Scope, send: Send) -> None:
     if reply.delay_s:
         await asyncio.sleep(reply.delay_s)
     if reply.reset:

@@ -11,20 +11,25 @@ import contextlib
 import json
 import random
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
-from dingqueue_worker.sandbox import webhook
+from dingqueue_worker.sandbox import app_robots, media, notices, people, todos, webhook
+from dingqueue_worker.sandbox.calls import CHATS, Done, Refused, Way
 from dingqueue_worker.sandbox.limits import Peak, Window
-from dingqueue_worker.sandbox.model import Fault, Moment, Robot, Rules, State
+from dingqueue_worker.sandbox.model import STATES, App, Fault, Moment, Robot, Rules, State
+from dingqueue_worker.sandbox.organisation import ApiRequest, AppState, Organisation, is_newer, is_token_call
 from dingqueue_worker.sandbox.webhook import Request, Verdict
 
 #: Robots that ``any_token`` makes; more than that is somebody guessing.
 MAX_UNASKED_ROBOTS = 1_000
 #: A window with more places is not worth a picture.
 _MAX_PICTURE = 200
+#: Every call that is not a webhook robot's.
+ROUTES = (*app_robots.ROUTES, *notices.ROUTES, *todos.ROUTES, *media.ROUTES, *people.ROUTES)
 _JSON = "application/json;charset=UTF-8"
 #: What a block at the edge has been seen to answer.
 _BAN = {"status": 1111, "wait": 5, "source": "x5", "punish": "deny", "uuid": "7f3c9a14d2"}
@@ -38,9 +43,11 @@ class Message:
     Attributes:
         number: Counts up in a space, in the order of arrival.
         at_ms: Arrival, by the space's clock.
-        robot: None where the token belongs to none.
+        way: What it was for.
+        sender: None where the token belongs to nobody.
         token: Masked.
-        body: As it came.
+        body: As it came; empty for uploads and tokens, which are not kept.
+        size_bytes: Of the body as it came.
         connection: The far side's address and port; the same port is the same connection.
         fault: The kind of fault it met.
         answered: False where the answer was lost on purpose.
@@ -52,10 +59,13 @@ class Message:
     at_ms: int
     state: State
     verdict: Verdict
-    robot: RobotState | None
+    way: Way
+    sender: RobotState | AppState | None
     token: str
     body: bytes
+    size_bytes: int
     method: str
+    path: str
     query: str
     content_type: str
     connection: str
@@ -63,12 +73,26 @@ class Message:
     answered: bool
     double_of: int | None
     places_ms: tuple[int, ...] | None
-    #: The robot's settings, the space's rules and the answer at that time.
+    #: A webhook robot's settings, the space's rules and the answer at that time.
     settings: Robot | None
     rules: Rules
     reply: Reply
+    #: What an app's call did.
+    done: Done | None = None
     #: In lower case, for searches; made when it is first searched.
     haystack: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """What its sender is called, None where nobody knows the token."""
+        return self.sender.name if self.sender else None
+
+    @property
+    def place(self) -> str | None:
+        """The group that sees it; an app's conversation by its id."""
+        if self.settings:
+            return self.settings.group
+        return self.done.place or None if self.done else None
 
 
 @dataclass(slots=True)
@@ -80,11 +104,19 @@ class RobotState:
     peak: Peak
     attempts: int = 0
     states: Counter[State] = field(default_factory=Counter)
-    errcodes: Counter[int] = field(default_factory=Counter)
+    errcodes: Counter[int | str] = field(default_factory=Counter)
     #: msgUuid -> number of the message that carried it first.
     uuids: dict[str, int] = field(default_factory=dict)
     month: tuple[int, int] = (0, 0)
     in_month: int = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called in the sandbox."""
+        return self.robot.name
+
+
+Sender = RobotState | AppState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +198,9 @@ class Space:
         self.clock = Clock()
         self.robots: dict[str, RobotState] = {}
         self.messages: deque[Message] = deque(maxlen=rules.keep)
-        self.totals: Counter[State] = Counter()
+        #: What a request was for -> how many of each state.
+        self.totals: dict[Way, Counter[State]] = defaultdict(Counter)
+        self.organisation = Organisation(ROUTES)
         self._faults: list[_Live] = []
         self._next = 1
         self._unasked = 0
@@ -181,6 +215,7 @@ class Space:
         self._next = 1
         for token, state in list(self.robots.items()):
             self.robots[token] = _new_state(state.robot)
+        self.organisation.reset()
         self._wake()
 
     # --- Robots -------------------------------------------------------------------------------------------------
@@ -191,9 +226,9 @@ class Space:
         Raises:
             Conflict: Another robot has this name.
         """
-        if any(token != robot.token and state.robot.name == robot.name for token, state in self.robots.items()):
-            raise Conflict(f"name: another robot of this space is called {robot.name!r}")
         known = self.robots.get(robot.token)
+        if self.named(robot.name) not in (None, known):
+            raise Conflict(f"name: another sender of this space is called {robot.name!r}")
         if known is None:
             self.robots[robot.token] = _new_state(robot)
             return
@@ -203,9 +238,21 @@ class Space:
             fresh = _new_state(robot)
             known.window, known.peak = fresh.window, fresh.peak
 
-    def named(self, name: str) -> RobotState | None:
-        """The robot with this name."""
-        return next((state for state in self.robots.values() if state.robot.name == name), None)
+    def put_app(self, app: App) -> None:
+        """Add an app, or give the one with this key new settings.
+
+        Raises:
+            Conflict: Another sender has this name.
+        """
+        known = self.named(app.name)
+        if known is not None and known is not self.organisation.apps.get(app.key):
+            raise Conflict(f"name: another sender of this space is called {app.name!r}")
+        self.organisation.put_app(app)
+
+    def named(self, name: str) -> Sender | None:
+        """The robot or app with this name."""
+        senders: list[Sender] = [*self.robots.values(), *self.organisation.apps.values()]
+        return next((state for state in senders if state.name == name), None)
 
     # --- Faults -------------------------------------------------------------------------------------------------
 
@@ -258,23 +305,27 @@ class Space:
             state.peak.add(now_ms)
         places_ms = state.window.taken_ms(now_ms) if state and state.window.limit <= _MAX_PICTURE else None
         double_of = None
+        judged: State = "failed"
         if fault and not fault.accept:
-            verdict, judged = Verdict(0, "", f"a fault was played: {fault.kind}"), "failed"
+            verdict = Verdict(0, "", f"a fault was played: {fault.kind}")
         else:
             verdict, double_of = self._judge(request, fields, state, now_ms)
             judged = "refused" if verdict.errcode else "double" if double_of is not None else "accepted"
-        reply = self._oapi_reply(verdict)
+        reply = self._older_reply(verdict)
         if fault:
-            reply = self._with_fault(fault, reply)
+            reply, judged = self._with_fault(fault, reply, judged)
         message = Message(
             number=self._next,
             at_ms=now_ms,
-            state=judged,  # type: ignore[arg-type]  # a conditional of literals is a str to mypy
+            state=judged,
             verdict=verdict,
-            robot=state,
+            way="webhook",
+            sender=state,
             token=mask(token),
             body=request.body,
+            size_bytes=len(request.body),
             method=request.method,
+            path="/robot/send",
             query=request.query,
             content_type=request.content_type,
             connection=connection,
@@ -314,6 +365,9 @@ class Space:
         verdict, body = webhook.check_message(robot, rules, request.body)
         if verdict.errcode or body is None:
             return verdict, None
+        if not self.organisation.take_of_month("webhook", rules.webhook_month, now_ms):
+            why = f"the organisation's {rules.webhook_month} messages of this calendar month are used up"
+            return Verdict(90030, "webhook over limit", why).at("quota"), None
         if robot.month is not None and not self._month_has_room(state, now_ms):
             why = f"the robot's quota of {robot.month} messages in a calendar month is used up"
             return Verdict(90030, "webhook over limit", why).at("quota"), None
@@ -345,17 +399,95 @@ class Space:
         state = self.robots[token] = _new_state(Robot(token=token, name=name))
         return state
 
-    def _oapi_reply(self, verdict: Verdict) -> Reply:
-        if not verdict.errcode and self.rules.errcode_as == "number":
+    # --- Every other call -----------------------------------------------------------------------------------------
+
+    def api(self, request: ApiRequest, connection: str) -> Reply:
+        """One call of an app to either host: judged, done, noted, answered."""
+        now_ms, org = self.clock.now_ms(), self.organisation
+        token = org.token_of(request)
+        state = org.app_of(token)
+        fault = self._strike(request.path, state.name if state else None) if self._faults else None
+        found = org.route(request.method, request.path)
+        done: Done | None = None
+        verdict, reply = webhook.OK, Reply()
+        judged: State = "failed"
+        if not fault or fault.accept:
+            try:
+                done = org.perform(request, self.rules, now_ms, self._next)
+                judged = "accepted" if done.seen else "failed"
+                reply = self._answer(request, dict(done.body))
+            except Refused as refused:
+                judged = "refused"
+                verdict = Verdict(refused.code, refused.message, refused.reason, refused.assumed, refused.step)
+                reply = self._refusal(request, refused)
+        else:
+            verdict = Verdict(0, "", f"a fault was played: {fault.kind}")
+        if fault:
+            reply, judged = self._with_fault(fault, reply, judged)
+        secret = is_token_call(request.path)
+        way: Way = found[0].way if found else "call"
+        message = Message(
+            number=self._next,
+            at_ms=now_ms,
+            state=judged,
+            verdict=verdict,
+            way=way,
+            sender=state,
+            token=mask(token),
+            # A token's request has the app's secret in it, an upload many bytes.
+            body=b"" if secret or way == "upload" else request.body,
+            size_bytes=len(request.body),
+            method=request.method,
+            path=request.path,
+            query=request.query,
+            content_type=request.content_type,
+            connection=connection,
+            fault=fault.kind if fault else None,
+            answered=fault is None or fault.kind not in {"lost", "reset"},
+            double_of=None,
+            places_ms=None,
+            settings=None,
+            rules=self.rules,
+            reply=replace(reply, body=b"(not shown)") if secret and judged == "accepted" else reply,
+            done=done,
+        )
+        self._note(message)
+        return reply
+
+    def _answer(self, request: ApiRequest, body: dict[str, Any]) -> Reply:
+        if is_newer(request.path):
+            return Reply(body=_json(body), headers=_NEWER_HEADERS)
+        return self._older_reply(webhook.OK, body)
+
+    def _refusal(self, request: ApiRequest, refused: Refused) -> Reply:
+        if is_newer(request.path):
+            if refused.status == 200:
+                return Reply(body=_json({"errcode": refused.code, "errmsg": refused.message}))
+            body = {"code": refused.code, "message": refused.message, "requestid": _REQUEST_ID}
+            return Reply(status=refused.status, body=_json(body), headers=_NEWER_HEADERS)
+        if not refused.gate or not request.path.startswith("/topapi/"):
+            return self._older_reply(Verdict(refused.code, refused.message))
+        errmsg = f"ding talk error[subcode={refused.code},submsg={refused.message}]"
+        inner = {"sub_code": str(refused.code), "sub_msg": refused.message, "request_id": _REQUEST_ID}
+        return self._older_reply(Verdict(88, errmsg), inner)
+
+    def _older_reply(self, verdict: Verdict, more: Mapping[str, Any] = MappingProxyType({})) -> Reply:
+        if not verdict.errcode and not more and self.rules.errcode_as == "number":
             return _OK_REPLY
         errcode = verdict.errcode if self.rules.errcode_as == "number" else str(verdict.errcode)
-        return Reply(body=_json({"errcode": errcode, "errmsg": verdict.errmsg}))
+        return Reply(body=_json({**more, "errcode": errcode, "errmsg": verdict.errmsg}))
 
-    def _with_fault(self, fault: Fault, reply: Reply) -> Reply:
+    def _with_fault(self, fault: Fault, reply: Reply, judged: State) -> tuple[Reply, State]:
+        """The answer that the fault gives, and what became of the message."""
+        if fault.kind == "swallow" and judged == "accepted":
+            judged = "failed"
+        return self._faulty_reply(fault, reply), judged
+
+    def _faulty_reply(self, fault: Fault, reply: Reply) -> Reply:
         delay_s = fault.delay_s
         match fault.kind:
-            case "slow" | "pass":
-                return Reply(status=reply.status, body=reply.body, delay_s=delay_s)
+            case "slow" | "pass" | "swallow":
+                return replace(reply, delay_s=delay_s)
             case "lost" | "reset":
                 return Reply(reset=True, delay_s=delay_s)
             case "errcode":
@@ -383,11 +515,13 @@ class Space:
     def _note(self, message: Message) -> None:
         self._next += 1
         self.messages.append(message)
-        self.totals[message.state] += 1
-        if message.robot:
-            message.robot.states[message.state] += 1
+        self.totals[message.way][message.state] += 1
+        sender = message.sender
+        if sender:
+            if message.way in CHATS:
+                sender.states[message.state] += 1
             if message.verdict.errcode:
-                message.robot.errcodes[message.verdict.errcode] += 1
+                sender.errcodes[message.verdict.errcode] += 1
         if self._watchers:
             self._wake()
 
@@ -405,17 +539,21 @@ class Space:
         finally:
             self._watchers.discard(watcher)
 
-    def count(self, states: Iterable[State], robot: RobotState | None) -> int:
-        """How many came in these states, kept or not."""
-        counter = robot.states if robot else self.totals
-        return sum(counter[state] for state in states)
-
-    async def wait(self, enough: int, states: Iterable[State], robot: RobotState | None, wait_s: float) -> None:
-        """Until that many came, or for that long."""
+    def count(self, states: Iterable[State], sender: Sender | None, ways: Iterable[Way] = CHATS) -> int:
+        """How many came in these states, kept or not; a sender's are those in chats."""
         states = tuple(states)
+        if sender:
+            return sum(sender.states[state] for state in states)
+        return sum(self.totals[way][state] for way in ways for state in states)
+
+    async def wait(
+        self, enough: int, states: Iterable[State], sender: Sender | None, wait_s: float, ways: Iterable[Way] = CHATS
+    ) -> None:
+        """Until that many came, or for that long."""
+        states, ways = tuple(states), tuple(ways)
         deadline_s = time.monotonic() + wait_s
         with self.watch() as watcher:
-            while self.count(states, robot) < enough:
+            while self.count(states, sender, ways) < enough:
                 left_s = deadline_s - time.monotonic()
                 if left_s <= 0:
                     return
@@ -451,8 +589,16 @@ class Space:
             }
             for state in self.robots.values()
         }
-        totals = {name: self.totals[name] for name in ("accepted", "double", "refused", "failed")}
-        return {"requests": self._next - 1, "kept": len(self.messages), **totals, "robots": robots}
+        totals: dict[str, Any] = {name: self.count((name,), None) for name in STATES}
+        return {
+            "requests": self._next - 1,
+            "kept": len(self.messages),
+            **totals,
+            "robots": robots,
+            "apps": self.organisation.stats(),
+            "todos": self.count(("accepted",), None, ("todo",)),
+            "files": self.count(("accepted",), None, ("upload",)),
+        }
 
 
 def _new_state(robot: Robot) -> RobotState:
@@ -469,4 +615,6 @@ def _json(data: Any) -> bytes:
     return json.dumps(data, ensure_ascii=False).encode()
 
 
+_REQUEST_ID = "5AND-B0X0-0000-0000"
+_NEWER_HEADERS = ((b"x-acs-request-id", _REQUEST_ID.encode()), (b"x-acs-trace-id", b"0"))
 _OK_REPLY = Reply(body=_json({"errcode": 0, "errmsg": "ok"}))

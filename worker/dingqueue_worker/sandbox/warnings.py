@@ -44,6 +44,15 @@ def warnings(robot: Robot | None, body: Any, raw: bytes) -> list[str]:
     return [*_mentions(robot, body), *_markdown(body), *_links(body), *_transport(body, raw)]
 
 
+def content_warnings(content: dict[str, Any]) -> list[str]:
+    """The same for a message of an app, which carries no ``at``."""
+    if content.get("msgtype") not in webhook.TYPES:
+        return []
+    words = webhook.searched_text(content)
+    rings = [f"@{who} is only shown: an app's robot rings nobody" for who in dict.fromkeys(_MENTION.findall(words))]
+    return [*rings, *_markdown(content), *_links(content)]
+
+
 def _mentions(robot: Robot | None, body: dict[str, Any]) -> Iterator[str]:
     msgtype = body["msgtype"]
     given = body.get("at")

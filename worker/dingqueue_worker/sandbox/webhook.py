@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
         step: The check that refused it, one of ``STEPS``.
     """
 
-    errcode: int
+    errcode: int | str
     errmsg: str
     reason: str = ""
     assumed: bool = False
