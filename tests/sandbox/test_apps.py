@@ -257,7 +257,7 @@ def test_senders_have_names_of_their_own(space: Space, app: App) -> None:
 
 def test_at_the_root_any_app_and_anybody_will_do(sandbox: Any) -> None:
     root = sandbox.root
-    app = App(key="some-key", secret="some-secret", name="", agent_id=None, robot_code=None)  # noqa: S106  # nobody's
+    app = App(key="some-key", secret="some-secret", name="", agent_id=None, robot_code=None)
     token = app_token(root, app)
 
     sent = newer(root, "POST", "/v1.0/robot/oToMessages/batchSend", token, {

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Iterator, MutableMapping
+from datetime import UTC, datetime
 from importlib import resources
 from typing import Any
 from urllib.parse import quote
@@ -54,6 +55,7 @@ class _Pages:
             lstrip_blocks=True,
         )
         self._templates.filters["clock"] = explain.instant
+        self._templates.filters["iso"] = _iso
         self._templates.filters["hue"] = _hue
         folder = resources.files("dingqueue_worker.sandbox") / "pages"
         self._assets = {one.name: one.read_bytes() for one in folder.iterdir() if one.name.rpartition(".")[2] in _TYPES}
@@ -219,9 +221,18 @@ def _card(space: Space, one: Message, *, pictures: bool) -> dict[str, Any]:
         "who": {"webhook": "robot", "group": "app robot", "people": "app robot", "notice": "work notification"}.get(
             one.way, "app"
         ),
-        "record": view.todo(one.done.record) if one.way == "todo" and one.done else None,
+        "record": _todo(one, space),
         "file": _file(one, space),
     }
+
+
+def _todo(one: Message, space: Space) -> dict[str, Any] | None:
+    """A todo as it stands, its people by name."""
+    if one.way != "todo" or one.done is None:
+        return None
+    names = {person.union_id: person.name for person in space.organisation.people.values()}
+    shown = view.todo(one.done.record)
+    return shown | {"people": [names.get(union_id, union_id) for union_id in shown["executors"]]}
 
 
 def _file(one: Message, space: Space) -> dict[str, Any] | None:
@@ -265,6 +276,10 @@ def _app(state: AppState) -> dict[str, Any]:
         "refused": state.states["refused"],
         "search": f'robot:"{state.name}"' if " " in state.name else f"robot:{state.name}",
     }
+
+
+def _iso(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1_000, UTC).isoformat()
 
 
 def _hue(name: str) -> int:
