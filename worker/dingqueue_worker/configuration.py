@@ -64,6 +64,9 @@ def load(environ: Mapping[str, str]) -> Settings:
     problems: list[str] = []
     urls = _urls(environ, problems)
     health = _health(environ.get("DINGQUEUE_HEALTH"), problems)
+    prefix = environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
+    if not _PREFIX.fullmatch(prefix):
+        problems.append(f"DINGQUEUE_PREFIX: expected a word like {DEFAULT_PREFIX}, found {_shown(prefix)}")
     path = Path(environ.get("DINGQUEUE_CONFIG") or DEFAULT_CONFIG)
     document = _document(path, problems)
     if document is None:
@@ -79,7 +82,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         raise ConfigurationError(problems)
     return Settings(
         **urls,
-        prefix=environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX,
+        prefix=prefix,
         health=health,
         robots=MappingProxyType(robots),
         apps=MappingProxyType(apps),
@@ -269,6 +272,8 @@ _TABLES = ("robots", "apps", "organisations", "destinations", "people", "fleet")
 #: Values of these are never shown: secrets, and people's numbers.
 _PRIVATE = frozenset({"token", "secret", "app_key", "app_secret", "user_id", "mobile", "union_id"})
 #: The producer's rule for a destination's name; the others follow it, since names become keys and labels.
+#: A brace would be a hash tag, and a fleet's keys must stay in one slot.
+_PREFIX = re.compile(r"[\w.-]{1,64}:?")
 _NAME = re.compile(r"[\w.-]{1,64}")
 
 _Model = TypeVar("_Model", bound=_Table)

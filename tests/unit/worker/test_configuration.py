@@ -357,6 +357,15 @@ def test_a_secret_file_that_holds_no_secret_is_named(
     assert says in problem
 
 
+def test_a_value_from_a_file_is_not_shown_whatever_it_is(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "limit").write_text("shorttoken")
+
+    assert refused(MINIMAL.replace('"t1"', '"t1"\nlimit = "file:limit"')) == (
+        "robots.ops.limit: expected a whole number of messages from 1 to 100000, "
+        "found the file's content, which is something else",
+    )
+
+
 def test_a_value_from_the_environment_is_not_shown_whatever_it_is(refused: Refused) -> None:
     problems = refused(
         """
@@ -410,6 +419,8 @@ WRONG: list[tuple[str, str]] = [
     (MINIMAL.replace('"t1"', '"t1"\nwindow_s = nan'), "robots.ops.window_s: expected a number of seconds above 0, found nan"),
     (MINIMAL.replace('"t1"', '"t1"\nwindow_s = "soon"'), 'robots.ops.window_s: expected a number of seconds above 0, found "soon"'),
     (MINIMAL.replace('"t1"', '"t1"\nurgent_reserve = 20'), "robots.ops.urgent_reserve: expected less than limit (20), found 20"),
+    (MINIMAL.replace('"t1"', '"t1"\nlimit = {}'), "robots.ops.limit: expected a whole number of messages from 1 to 100000, found a table"),
+    (MINIMAL.replace('"t1"', '"t1"\nlimit = 09:30:00'), "robots.ops.limit: expected a whole number of messages from 1 to 100000, found a date or time"),
     (f"{MINIMAL}max_waiting = 0", "destinations.ops.max_waiting: expected a whole number of jobs, at least 1, found 0"),
     # Choices and names.
     (f'{MINIMAL}overflow = "digests"', 'destinations.ops.overflow: expected "wait" or "digest", found "digests"; did you mean digest?'),
@@ -596,6 +607,8 @@ def test_the_prefix_comes_from_the_environment(read: Load) -> None:
 @pytest.mark.parametrize(
     ("environ", "problem"),
     [
+        ({"DINGQUEUE_PREFIX": "a{b}:"}, "DINGQUEUE_PREFIX: expected a word like dq:, found a text of 5 characters"),
+        ({"DINGQUEUE_PREFIX": "two words"}, 'DINGQUEUE_PREFIX: expected a word like dq:, found "two words"'),
         ({"DINGQUEUE_BROKER_URL": f"amqp://u:{PLANTED}@mq"}, "DINGQUEUE_STATE_URL: expected redis://…, since the lanes stand in Redis and the broker is amqp; found nothing"),
         ({"DINGQUEUE_BROKER_URL": f"rediss+x://{PLANTED}"}, "DINGQUEUE_STATE_URL: expected redis://…, since the lanes stand in Redis and the broker is rediss+x; found nothing"),
         ({"DINGQUEUE_BROKER_URL": f"reddis://:{PLANTED}@r"}, "DINGQUEUE_BROKER_URL: expected a URL of a broker that Celery knows, like redis://127.0.0.1:6379/0 or amqp://…, found a reddis:// URL"),
@@ -607,6 +620,8 @@ def test_the_prefix_comes_from_the_environment(read: Load) -> None:
         ({"DINGQUEUE_BROKER_URL": "${NOTHING}"}, "DINGQUEUE_BROKER_URL: expected an environment variable NOTHING, found none"),
         ({"DINGQUEUE_STATE_URL": f"memory://{PLANTED}"}, "DINGQUEUE_STATE_URL: expected redis://, rediss:// or unix://, found a memory:// URL"),
         ({"DINGQUEUE_STATE_URL": "redis://"}, "DINGQUEUE_STATE_URL: expected redis://, rediss:// or unix://, found a redis:// URL"),
+        ({"DINGQUEUE_OAPI_URL": "${NOTHING}"}, "DINGQUEUE_OAPI_URL: expected an environment variable NOTHING, found none"),
+        ({"DINGQUEUE_STATE_URL": "${NOTHING}"}, "DINGQUEUE_STATE_URL: expected an environment variable NOTHING, found none"),
         ({"DINGQUEUE_OAPI_URL": "oapi.dingtalk.com"}, "DINGQUEUE_OAPI_URL: expected a URL like https://oapi.dingtalk.com, found no URL (is a / ? or # of a password written as %2F %3F or %23?)"),
         ({"DINGQUEUE_OAPI_URL": "https://"}, "DINGQUEUE_OAPI_URL: expected a URL like https://oapi.dingtalk.com, found a https:// URL"),
         ({"DINGQUEUE_API_URL": f"https://u:{PLANTED}@api"}, "DINGQUEUE_API_URL: expected a URL like https://api.dingtalk.com, found one with a user, a query or a fragment"),
@@ -614,7 +629,7 @@ def test_the_prefix_comes_from_the_environment(read: Load) -> None:
         ({"DINGQUEUE_API_URL": "https://api:port"}, "DINGQUEUE_API_URL: expected a URL like https://api.dingtalk.com, found no URL (is a / ? or # of a password written as %2F %3F or %23?)"),
     ],
 )  # fmt: skip
-def test_a_url_that_leads_nowhere_is_refused_without_its_password(
+def test_an_environment_that_leads_nowhere_is_refused_without_its_password(
     refused: Refused, environ: Mapping[str, str], problem: str
 ) -> None:
     assert refused(MINIMAL, environ) == (problem,)
