@@ -20,6 +20,7 @@ from dingqueue_worker import progress, schedule, tasks
 from dingqueue_worker.alarms import Alarms
 from dingqueue_worker.bundles import BundledEvents
 from dingqueue_worker.delivery import Delivery
+from dingqueue_worker.digests import fold
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.health import Shown
 from dingqueue_worker.pace import pace_of
@@ -65,6 +66,7 @@ def create_app(settings: Settings) -> Celery:
             fleet=settings.fleet,
             publish=_publisher(app),
             tell=alarms(),
+            fold=lambda destination: fold(store(), destination, expires_s=settings.destinations[destination].expires_s),
             who=_who("worker"),
         )
     )

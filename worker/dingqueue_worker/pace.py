@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -43,10 +44,21 @@ def pace_of(settings: Settings) -> Pace:
     for app in settings.apps.values():
         senders |= _app(app, settings)
     return Pace(
-        lanes={destination.name: _lane(destination, settings.fleet) for destination in settings.destinations.values()},
+        lanes={
+            destination.name: _lane(destination, settings.fleet) | _digest(destination, senders)
+            for destination in settings.destinations.values()
+        },
         senders=senders,
         rest_ms=max((window_ms for sender in senders.values() for _, window_ms in sender["windows"]), default=60_000),
     )
+
+
+def _digest(destination: Destination, senders: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """How long a lane that collects rests after each message: at half the lawful pace it never meets the limit."""
+    if destination.overflow != "digest":
+        return {}
+    windows = [senders[robot_sender(name)]["windows"][0] for name in destination.robots] or [[20, 60_000]]
+    return {"digest_ms": round(2.0 / sum(limit / window_ms for limit, window_ms in windows))}
 
 
 def _lane(destination: Destination, fleet: Fleet) -> dict[str, Any]:

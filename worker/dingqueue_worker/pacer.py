@@ -43,9 +43,10 @@ class Pacer:
         fleet: Fleet,
         publish: Callable[[Sequence[Call]], None],
         tell: Callable[[Event], None],
+        fold: Callable[[str], Iterable[Call]],
         who: str = "",
     ) -> None:
-        self._who = who
+        self._who, self._fold = who, fold
         self._store, self._pace, self._fleet = store, pace, fleet
         self._publish, self._tell = publish, tell
         self._wake = threading.Condition()
@@ -135,13 +136,17 @@ class Pacer:
             max_attempts=self._fleet.max_attempts,
             who=self._who,
         )
+        collecting = [happened.subject for happened in released.events if happened.name == "digest"]
         for happened in released.events:
-            self._tell(happened)
+            if happened.name != "digest":
+                self._tell(happened)
         if released.memory != self._memory:
             # Redis forgot, or another worker met that first: publish again, and rest where nobody knows what was sent.
             self._tell_pace()
             return 0.0
         self.dispatch(released.calls)
+        for destination in collecting:
+            self.dispatch(self._fold(destination))
         if released.next_look_ms is None:
             return _IDLE_S
         return min(released.next_look_ms / 1000, _BUSY_S)

@@ -79,7 +79,11 @@ class ServerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something a person should hear once: ``dead`` (a job) or ``broken`` (a sender), and why."""
+    """What a script asks for.
+
+    A person should hear once that a job is ``dead`` or a sender ``broken``, and why; or somebody should fold what waits
+    in a lane (``digest``).
+    """
 
     name: str
     subject: str
@@ -498,8 +502,11 @@ class Store:
 
         Without a digest the lane's first job goes as it is: ``single``.
         """
-        row = (digest.job_id, to_wire(digest)) if digest else ("", "")
-        reply = _ask(lambda: self._fold(destination, *row, round(expires_s * 1000), *(members if digest else ())))
+        expires_ms = round(expires_s * 1000)
+        row: tuple[Argument, ...] = (destination, "", "", expires_ms, "")
+        if digest:
+            row = (destination, digest.job_id, to_wire(digest), expires_ms, digest.terms.on_unknown, *members)
+        reply = _ask(lambda: self._fold(*row))
         return reply[0], calls_from(reply[1])
 
     def overview(self) -> tuple[int, list[LaneView]]:
