@@ -36,7 +36,7 @@ from dingqueue.messages.words import Words, readable, words_for
 _NAMESPACE = uuid.UUID("b1d7e0a6-4c0c-4d57-9a55-0a3f4b8f2f8e")
 #: What a phone shows without tiring; the rest is counted.
 _MOST_LINES = 40
-_MOST_DETAILS = 12
+_MOST_DETAILS = 30
 _MOST_LINE_BYTES = 1_500
 #: 50 people with the longest ids cost 7 kB in ``at`` and in the text, a keyword and the title 1 kB.
 _MOST_TEXT_BYTES = 10_000
