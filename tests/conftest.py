@@ -19,7 +19,7 @@ from support.state import State
 # Tests share the machine with the servers they start: an example's time says nothing about the code.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
-# For a night or a doubt: pytest --hypothesis-profile=deep
+# For a night or a doubt: pytest --hypothesis-profile=deep --timeout=0
 settings.register_profile("deep", settings.get_profile("shared machine"), max_examples=3_000)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import functools
 import logging
@@ -669,9 +670,9 @@ class _Line:
         self.hands.close(self._let_go)
 
     def _let_go(self) -> None:
-        self._publisher.close()
-        self._redis.close()
-        self._files.close()
+        for close in (self._publisher.close, self._redis.close, self._files.close):
+            with contextlib.suppress(Exception):  # what fails to close is gone too, and nobody waits for it
+                close()
 
 
 def _calls(submitted: Submitted, job: Job) -> tuple[Call, ...]:

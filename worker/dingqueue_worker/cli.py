@@ -41,7 +41,12 @@ _ELSEWHERE = {
 }
 
 
-@click.group(cls=Commands, elsewhere=_ELSEWHERE, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    elsewhere=_ELSEWHERE,
+    needing={"worker": "worker", "beat": "worker"},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="dingqueue", message="%(prog)s %(version)s")
 def main() -> None:
     """Hand messages, tasks and files to DingTalk without waiting for it.

