@@ -277,6 +277,10 @@ def _histogram(family: Family, rows: Iterable[Row], counts: Mapping[str, int]) -
     """The scripts count each bucket alone, in milliseconds; Prometheus wants them summed up, in seconds."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
     field = {"dingqueue_delivery_seconds": "latency", "dingqueue_delivery_own_seconds": "own"}[family.name]
+    for field_name in counts:
+        # At zero from the first job on: a first delivery must be seen as an increase.
+        if field_name.startswith("accepted:"):
+            found[field_name.split(":")[2]] = {}
     for (destination, edge), value in rows:
         found[destination][edge] = value
     histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)

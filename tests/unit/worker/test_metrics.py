@@ -70,6 +70,12 @@ def test_buckets_are_summed_up_and_in_seconds() -> None:
     assert value("dingqueue_delivery_seconds_sum", {"destination": "ops"}, counts=counts) == 9_000
 
 
+def test_a_first_delivery_is_an_increase() -> None:
+    labels = {"destination": "ops", "le": "+Inf"}
+
+    assert value("dingqueue_delivery_seconds_bucket", labels, counts={"accepted:send:ops": 1}) == 0
+
+
 def test_the_two_histograms_do_not_mix() -> None:
     counts = {"latency:ops:500": 5, "latency_ms:ops": 100, "own:ops:1000": 3, "own_ms:ops": 200}
 
