@@ -104,7 +104,7 @@ class Dingqueue(Contender):
     name = "dingqueue"
     why = "all guarantees on: events, leases, permits, signed request, append-only file"
     queue = "dingqueue"
-    lanes = 5000
+    lanes = 9000
     secret = "SECbench0000000000000000000000000000000000000000000000000000000000"
     loglevel = "WARNING"
     worker_options: Sequence[str] = ()

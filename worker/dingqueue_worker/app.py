@@ -18,7 +18,7 @@ from dingqueue.lanes import Call
 from dingqueue.routes import queue_name
 from dingqueue_worker import progress, schedule, tasks
 from dingqueue_worker.alarms import Alarms
-from dingqueue_worker.bundles import BundledEvents
+from dingqueue_worker.consumer import BundledEvents
 from dingqueue_worker.delivery import Delivery
 from dingqueue_worker.digests import fold
 from dingqueue_worker.dingtalk.api import Api
@@ -165,6 +165,10 @@ def _worker_configuration(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
+        "broker_transport": "dingqueue_worker.transport:Transport"
+        if settings.broker_url.startswith(("redis://", "rediss://"))
+        else None,
+        "worker_consumer": "dingqueue_worker.consumer:Consumer",
         "broker_pool_limit": 8,
         "broker_pool_acquire_timeout": 5.0,
         "broker_transport_options": {

@@ -1,0 +1,114 @@
+"""Kombu's Redis transport for messages that may be lost: nothing is acknowledged in Redis, and many are taken at once.
+
+A call is disposable: its job stands in a lane, and its lease calls it again. Knows nothing of jobs. It reaches into
+kombu 5.7, which `pyproject.toml` pins: look at both when moving it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty
+from time import monotonic
+from typing import Any
+
+from kombu.asynchronous import get_event_loop
+from kombu.transport import redis, virtual
+
+#: Their type stubs know little of what is used here.
+_Channel: Any = redis.Channel
+_Transport: Any = redis.Transport
+
+#: Messages taken in one turn of the loop, behind the first.
+_MOST = 16
+
+
+class InMemory(virtual.QoS):
+    """Counts what was taken and not begun, for the prefetch limit. Redis hears nothing of it."""
+
+    _starved = False
+
+    def can_consume(self) -> bool:
+        """Is there room for one more?"""
+        if super().can_consume():
+            return True
+        self._starved = True
+        # Room that came before the flag was set is seen here; room that comes after it sees the flag.
+        return bool(super().can_consume())
+
+    def ack(self, delivery_tag: str) -> None:
+        """Make room. Called in a pool's thread, while the loop may sleep because there was none."""
+        super().ack(delivery_tag)
+        if self._starved:
+            self._starved = False
+            if loop := get_event_loop():
+                loop.call_soon(_come_round)
+
+
+def _come_round() -> None:
+    pass
+
+
+class Channel(_Channel):  # type: ignore[misc]  # see above
+    """Asks for many messages in one round trip, and keeps one client instead of a new one for each command."""
+
+    #: Priorities would be three more lists to look at; nothing here has one.
+    priority_steps = (0,)
+    ack_emulation = False
+    #: The queue that more than one message was asked of.
+    _asked: str | None = None
+    _held: Any = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As kombu's, without its account in Redis."""
+        super().__init__(*args, **kwargs)
+        self.QoS = InMemory
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """A client is a thin, thread-safe handle on the pool, and making one costs more than a command."""
+        if client is None and (self._held is None or self._held.connection_pool is not self.pool):
+            self._held = self._create_client()
+        yield client or self._held
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Wait for a message and, in the same packet, take as many more behind it as there is room for."""
+        room = min((self.qos.can_consume_max_estimate() or 1) - 1, _MOST)
+        queues = tuple(self.active_queues)
+        if room <= 0 or len(queues) != 1 or self.global_keyprefix:
+            self._asked = None
+            super()._brpop_start(timeout)
+            return
+        (queue,) = queues
+        self._asked, self._in_poll, self._brpop_sent_at = queue, self.client.connection, monotonic()
+        commands = [("BRPOP", queue, timeout or self.brpop_timeout), ("RPOP", queue, room)]
+        self._in_poll.send_packed_command(self._in_poll.pack_commands(commands))
+
+    def _brpop_read(self, **options: Any) -> bool:
+        queue, self._asked = self._asked, None
+        if queue is None:
+            return bool(super()._brpop_read(**options))
+        connection = self.client.connection
+        try:
+            first = self.client.parse_response(connection, "BRPOP", **options)
+            more = self.client.parse_response(connection, "RPOP", **options)
+        except Exception:
+            # Two answers were due: what is left on this connection answers no later question.
+            connection.disconnect()
+            raise
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+        items = [*(first[1:] if first else ()), *(more or ())]
+        if not items:
+            raise Empty
+        for item in items:
+            self.connection._deliver(json.loads(item), queue)
+        return True
+
+
+class Transport(_Transport):  # type: ignore[misc]  # see above
+    """Named by ``broker_transport`` for ``redis://`` and ``rediss://``."""
+
+    Channel = Channel
