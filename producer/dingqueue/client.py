@@ -33,6 +33,7 @@ from dingqueue.contract import (
     Link,
     Markdown,
     OnUnknown,
+    Priority,
     ShareJob,
     StoredFile,
     Tables,
@@ -100,6 +101,7 @@ class _AssignOptions(_Terms, total=False):
     due: datetime | None
     url: str
     description: str
+    priority: Priority
 
 
 class _ShareOptions(_Terms, total=False):
@@ -214,16 +216,34 @@ class Client:
         due: datetime | None = None,
         url: str = "",
         description: str = "",
+        priority: Priority = "normal",
         urgent: bool = False,
         at: datetime | None = None,
         expires_s: float | None = None,
         key: str | None = None,
         on_unknown: OnUnknown = "resend",
     ) -> str:
-        """Hand over a piece of work for people and return its job id; arguments and errors as for ``send``."""
+        """Hand over a piece of work for people and return its job id; what is not named here is as for ``send``.
+
+        Where the destination has an app it becomes a todo of theirs, and a message in the group.
+
+        Args:
+            destination: A name of the fleet's configuration.
+            subject: What is to be done, in one line.
+            to: Who does it: mobiles, ``user:ID`` or names of the fleet's people; at least one.
+            due: Until when; aware.
+            url: Where the work is. A todo needs it, where the app has no ``todo_url``.
+            description: More about it, as markdown.
+            priority: As a todo shows it: ``low``, ``normal``, ``high`` or ``urgent``.
+            urgent: The job goes before all that is not.
+            at: Not before this (aware) instant.
+            expires_s: Not worth sending later than this after ``at`` or now.
+            key: Makes the job idempotent.
+            on_unknown: ``resend`` or ``hold``; a todo is made once in either case.
+        """
         return self._enqueue(
             assign_job(
-                destination, subject, to=to, due=due, url=url, description=description,
+                destination, subject, to=to, due=due, url=url, description=description, priority=priority,
                 urgent=urgent, at=at, expires_s=expires_s, key=key, on_unknown=on_unknown,
             )
         )  # fmt: skip

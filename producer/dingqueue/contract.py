@@ -24,10 +24,13 @@ TooLong: TypeAlias = Literal["split", "shorten", "refuse"]
 Tables: TypeAlias = Literal["lines", "keep"]
 #: What to do when an attempt's end was not seen.
 OnUnknown: TypeAlias = Literal["resend", "hold"]
+#: How much a work matters, as a todo shows it. It says nothing about when the job goes out.
+Priority: TypeAlias = Literal["low", "normal", "high", "urgent"]
 
 TOO_LONG: tuple[TooLong, ...] = ("split", "shorten", "refuse")
 TABLES: tuple[Tables, ...] = ("lines", "keep")
 ON_UNKNOWN: tuple[OnUnknown, ...] = ("resend", "hold")
+PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high", "urgent")
 
 _OptionT = TypeVar("_OptionT", bound=str)
 
@@ -167,6 +170,7 @@ class AssignJob:
     due: datetime | None = None
     url: str = ""
     description: str = ""
+    priority: Priority = "normal"
     terms: Terms = field(default_factory=Terms)
 
     @property
@@ -269,13 +273,15 @@ def _body(job: Job) -> dict[str, Any]:
                 "tables": job.tables,
             }
         case AssignJob():
-            return {
+            work = {
                 "subject": job.subject,
                 "people": _mention_to_wire(job.to),
                 "due": job.due.isoformat() if job.due else None,
                 "url": job.url,
                 "description": job.description,
             }
+            # Written where it says something, so that other works stay what version 1 was from the start.
+            return work if job.priority == "normal" else work | {"priority": job.priority}
         case ShareJob():
             shared: dict[str, Any] = {"url": job.url, "name": job.name, "note": job.note}
             # Written where they say something, so that a job by URL stays what version 1 was from the start.
@@ -310,6 +316,7 @@ def _job_from_wire(data: Mapping[str, Any]) -> Job:
                 due=_instant(data, "due"),
                 url=_text(data, "url"),
                 description=_text(data, "description"),
+                priority=_option(data, "priority", PRIORITIES) if "priority" in data else "normal",
                 terms=terms,
             )
         case "share":

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from dingqueue.contract import (
     NOBODY,
     ON_UNKNOWN,
+    PRIORITIES,
     TABLES,
     TOO_LONG,
     AssignJob,
@@ -31,6 +32,7 @@ from dingqueue.contract import (
     Markdown,
     Mention,
     OnUnknown,
+    Priority,
     SendJob,
     ShareJob,
     StoredFile,
@@ -143,6 +145,7 @@ def assign_job(
     due: datetime | None = None,
     url: str = "",
     description: str = "",
+    priority: Priority = "normal",
     urgent: bool = False,
     at: datetime | None = None,
     expires_s: float | None = None,
@@ -158,6 +161,7 @@ def assign_job(
         due: Until when; aware. People read it in the offset in which it is given.
         url: Where the work is.
         description: More about it, as markdown.
+        priority: How much it matters, as a todo shows it: ``low``, ``normal``, ``high`` or ``urgent``.
         urgent: Goes before all that is not.
         at: Not before this instant; aware.
         expires_s: Not worth sending so many seconds later; None is the destination's own.
@@ -180,6 +184,7 @@ def assign_job(
         due=_instant(due, "due"),
         url=_url(url, "url", _LINK_SCHEMES) if url != "" else "",
         description=_text(description, "description", blank=True),
+        priority=_option("priority", priority, PRIORITIES),
         terms=_terms(urgent=urgent, at=at, expires_s=expires_s, on_unknown=on_unknown),
     )
     return _sayable(job)
@@ -257,6 +262,7 @@ def checked(job: object) -> Job:
                 due=job.due,
                 url=job.url,
                 description=job.description,
+                priority=job.priority,
                 **_terms_of(job.terms),
             )
         case ShareJob():

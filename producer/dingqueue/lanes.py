@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from dingqueue.contract import Feed, Job, Kind, SendJob, to_wire
-from dingqueue.routes import DEFAULT_PREFIX, key_base
+from dingqueue.contract import Job, Kind, to_wire
+from dingqueue.routes import DEFAULT_PREFIX, key_base, need_of
 from dingqueue.scripts import Argument, ClockMs, Script, prelude, source
 from dingqueue.status import Status
 
@@ -155,18 +155,8 @@ def _arguments(job: Job) -> tuple[Argument, ...]:
         _ms(terms.at) if terms.at else 0,
         "" if terms.expires_s is None else math.ceil(terms.expires_s * 1000),
         terms.on_unknown,
-        _need(job),
+        need_of(job),
     )
-
-
-def _need(job: Job) -> str:
-    """What the job's first step takes, so that the lane can call it by the right route at once."""
-    match job:
-        case SendJob():
-            # An app's robot rings nobody and has no feeds; a webhook robot beside it does.
-            return "ring" if job.mention or isinstance(job.content, Feed) else "send"
-        case _:
-            return job.kind
 
 
 def _ms(instant: datetime) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dingqueue.contract import Kind
+from dingqueue.contract import Feed, Job, Kind, SendJob
 
 DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_PREFIX = "dq:"
@@ -36,3 +36,13 @@ def app_sender(name: str, interface: str) -> str:
 def app_closing(name: str) -> str:
     """What closes all interfaces of an app at once."""
     return f"app.{name}"
+
+
+def need_of(job: Job) -> str:
+    """What the job's first step takes, so that its lane calls it by the right route at once.
+
+    ``ring`` is a message that only a webhook robot can carry: an app's robot rings nobody, and has no feeds.
+    """
+    if isinstance(job, SendJob):
+        return "ring" if job.mention or isinstance(job.content, Feed) else "send"
+    return job.kind

@@ -125,7 +125,12 @@ def calls() -> st.SearchStrategy[Job | None]:
             assign_job,
             st.fixed_dictionaries(
                 {"subject": short_texts(), "to": people(everyone=False).filter(bool)},
-                optional={"due": instants, "url": urls, "description": texts()},
+                optional={
+                    "due": instants,
+                    "url": urls,
+                    "description": texts(),
+                    "priority": st.sampled_from(["low", "high", "urgent"]),
+                },
             ),
             terms,
         ),

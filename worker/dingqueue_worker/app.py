@@ -19,9 +19,10 @@ from dingqueue.routes import queue_name
 from dingqueue_worker import progress, schedule, tasks
 from dingqueue_worker.alarms import Alarms
 from dingqueue_worker.consumer import BundledEvents
-from dingqueue_worker.delivery import Delivery
+from dingqueue_worker.delivery import Delivery, InAppsName
 from dingqueue_worker.digests import fold
 from dingqueue_worker.dingtalk.api import Api
+from dingqueue_worker.directory import Directory
 from dingqueue_worker.health import Shown
 from dingqueue_worker.pace import pace_of
 from dingqueue_worker.pacer import Pacer, step
@@ -86,7 +87,12 @@ def create_app(settings: Settings) -> Celery:
     def build_desk() -> tasks.Desk:
         return tasks.Desk(
             store=store(),
-            attempt=Delivery(settings, api=api(), clock_ms=_clock_ms).attempt,
+            attempt=Delivery(
+                settings,
+                api=api(),
+                clock_ms=_clock_ms,
+                apps=InAppsName(hosts=api(), tokens=tokens(), directory=Directory(settings.people, store())),
+            ).attempt,
             fleet=settings.fleet,
             dispatch=pacer().dispatch,
             tell=alarms(),

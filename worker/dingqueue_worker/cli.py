@@ -129,6 +129,13 @@ def send(destination: str, text: str | None, markdown: bool, title: str | None, 
 )
 @click.option("--url", default="", help="Where the work is.")
 @click.option("--description", default="")
+@click.option(
+    "--priority",
+    type=click.Choice(["low", "normal", "high", "urgent"]),
+    default="normal",
+    show_default=True,
+    help="As a todo shows it.",
+)
 @_job_options
 def assign(
     destination: str,
@@ -137,6 +144,7 @@ def assign(
     due: datetime | None,
     url: str,
     description: str,
+    priority: Any,
     **options: Any,
 ) -> None:
     r"""Give SUBJECT to people, in DESTINATION.
@@ -145,7 +153,9 @@ def assign(
     dingqueue assign project "Review the contract" --to alice --due 2026-12-01T09:00+0800
     """
     _enqueue(
-        lambda terms: assign_job(destination, subject, to=to, due=due, url=url, description=description, **terms),
+        lambda terms: assign_job(
+            destination, subject, to=to, due=due, url=url, description=description, priority=priority, **terms
+        ),
         **options,
     )
 

@@ -101,6 +101,9 @@ RELEASED: dict[str, Job] = {
         terms=Terms(urgent=True),
     ),
     "assign-least": AssignJob(job_id="job-7", destination="project", subject="Review", to=Mention(names=("alice",))),
+    "assign-priority": AssignJob(
+        job_id="job-7", destination="project", subject="Review", to=Mention(names=("alice",)), priority="urgent"
+    ),
     "share": ShareJob(
         job_id="job-8",
         destination="project",

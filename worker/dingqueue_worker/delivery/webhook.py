@@ -50,19 +50,34 @@ class Webhook:
         """Whether the configuration has this robot."""
         return sender in self._robots
 
-    def attempt(self, job: Job, *, sender: str, step: int) -> Ended:
-        """Post message ``step`` (from 0) of the job, through a robot that this route speaks for."""
+    def steps(self, job: Job) -> int:
+        """How many messages a job takes, by a robot without a keyword.
+
+        Raises:
+            InvalidJob: It cannot be rendered.
+        """
+        return len(self._render(job, people=self._people, keywords=()).bodies)
+
+    def attempt(self, job: Job, *, sender: str, step: int, before: int = 0) -> Ended:
+        """Post the job's next message through a robot that this route speaks for.
+
+        Args:
+            job: What to say.
+            sender: One of the robots'.
+            step: How many of the job's steps are done.
+            before: How many of them were none of its messages.
+        """
         robot = self._robots[sender]
         try:
             rendered = self._render(job, people=self._people, keywords=robot.keywords)
         except InvalidJob as error:
             return Ended(outcome=Dead(why=str(error), cause="content", sent=False))
-        steps = len(rendered.bodies)
-        if step >= steps:
+        parts, part = len(rendered.bodies), step - before
+        if part >= parts:
             # Rendered by another version or with other keywords, it was cut elsewhere: what is missing is not known.
-            why = f"{step} parts of this message were sent, and it has only {steps} now: it changed between attempts"
-            return Ended(outcome=Dead(why=why, cause="content", sent=False), steps=max(steps, 1))
-        return Ended(outcome=self._post(robot, rendered.bodies[step]), steps=steps)
+            why = f"{part} parts of this message were sent, and it has only {parts} now: it changed between attempts"
+            return Ended(outcome=Dead(why=why, cause="content", sent=False), steps=max(before + parts, 1))
+        return Ended(outcome=self._post(robot, rendered.bodies[part]), steps=before + parts)
 
     def _post(self, robot: Robot, body: Mapping[str, Any]) -> Outcome:
         try:

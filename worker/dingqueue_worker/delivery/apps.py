@@ -1,0 +1,246 @@
+"""Everything that goes in an app's name: whose turn it is in a job of several steps, and which route takes it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from dingqueue.contract import AssignJob, Job, SendJob, ShareJob
+from dingqueue.errors import InvalidJob
+from dingqueue.messages import notice_share, render_robot, robot_link
+from dingqueue.routes import app_sender, need_of
+from dingqueue_worker.delivery import lookup
+from dingqueue_worker.delivery.app import REFUSED, Door
+from dingqueue_worker.delivery.group import Group
+from dingqueue_worker.delivery.lookup import unknown
+from dingqueue_worker.delivery.notes import TODO, first_part
+from dingqueue_worker.delivery.notice import Notice
+from dingqueue_worker.delivery.people import People
+from dingqueue_worker.delivery.recipients import progress_of
+from dingqueue_worker.delivery.todo import KEEP_S, Todo, detail_url
+from dingqueue_worker.delivery.webhook import Webhook
+from dingqueue_worker.dingtalk.apps import AppCalls
+from dingqueue_worker.directory import Directory, Lookup, Wanted, Who
+from dingqueue_worker.outcome import Accepted, Dead, Delivered, Ended, Retry, Snooze
+from dingqueue_worker.routing import Route, message_route, ringing_route
+from dingqueue_worker.settings import App, Destination, Settings
+
+
+class Apps:
+    """Makes the attempts of destinations that have an app, by whichever route.
+
+    Args:
+        settings: Its apps and destinations.
+        calls: What an app can ask of DingTalk.
+        door: Makes one call.
+        directory: Who is who.
+        webhook: The route of the robots beside an app.
+    """
+
+    def __init__(
+        self, settings: Settings, *, calls: AppCalls, door: Door, directory: Directory, webhook: Webhook
+    ) -> None:
+        self._apps, self._destinations = settings.apps, settings.destinations
+        self._directory, self._webhook = directory, webhook
+        self._group = Group(door, calls)
+        self._people = People(door, calls, directory, settings.fleet)
+        self._notice = Notice(door, calls, directory)
+        self._todo = Todo(door, calls, directory)
+        self._lookup = lookup.People(door, calls, directory)
+
+    def speaks_for(self, job: Job) -> bool:
+        """Whether the job's destination has an app."""
+        destination = self._destinations.get(job.destination)
+        return destination is not None and destination.app is not None
+
+    def attempt(self, job: Job, *, sender: str, step: int, notes: Mapping[str, str]) -> Ended:
+        """Try the step whose turn it is, if the sender is one that may.
+
+        Raises:
+            StoreUnavailable: Redis did not answer; nothing was sent.
+        """
+        destination = self._destinations[job.destination]
+        app = self._apps[destination.app or ""]
+        route = self._route_of(sender, app)
+        turn = _turn(job, destination, notes)
+        if route is None or route not in {turn, "lookup"}:
+            return _sent_on(_goes(turn), route, notes)
+        ended = self._by(route, job, app=app, destination=destination, sender=sender, step=step, notes=notes)
+        return _kept(_sent_on(ended, route, notes), notes)
+
+    def _route_of(self, sender: str, app: App) -> Route | None:
+        if self._webhook.speaks_for(sender):
+            return "webhook"
+        routes: Sequence[Route] = ("group", "people", "notice", "upload", "todo", "lookup", "recall")
+        return next((route for route in routes if sender == app_sender(app.name, route)), None)
+
+    def _by(
+        self,
+        route: Route,
+        job: Job,
+        *,
+        app: App,
+        destination: Destination,
+        sender: str,
+        step: int,
+        notes: Mapping[str, str],
+    ) -> Ended:
+        match route, job:
+            case "webhook", _:
+                linked = _linked(job, app) if isinstance(job, AssignJob) else job
+                return self._webhook.attempt(linked, sender=sender, step=step, before=first_part(notes))
+            case "group", SendJob() | AssignJob():
+                linked = _linked(job, app) if isinstance(job, AssignJob) else job
+                return self._group.attempt(linked, app=app, destination=destination, step=step, notes=notes)
+            case "people", SendJob():
+                return self._people.attempt(job, app=app, destination=destination, step=step, notes=notes)
+            case "notice", SendJob():
+                return self._notice.attempt(job, app=app, destination=destination, step=step, notes=notes)
+            case "todo", AssignJob():
+                then = _message_after(destination)
+                try:
+                    then_steps = self._message_steps(_linked(job, app), then)
+                except InvalidJob as error:  # found out before anything is made
+                    return Ended(outcome=Dead(why=str(error), cause="content", sent=False))
+                return self._todo.attempt(
+                    job, app=app, destination=destination, step=step, notes=notes, then=then, then_steps=then_steps
+                )
+            case "lookup", AssignJob():
+                return self._look_up_workers(job, app=app, step=step, notes=notes)
+            case "lookup", _:
+                return self._look_up_recipients(job, app=app, destination=destination, step=step, notes=notes)
+            case _, ShareJob():
+                return self._share(route, job, app=app, destination=destination, step=step, notes=notes)
+            case _:
+                return _goes(_turn(job, destination, notes))
+
+    def _message_steps(self, job: AssignJob, then: Route | None) -> int:
+        if then == "webhook":
+            return self._webhook.steps(job)
+        return len(render_robot(job)) if then == "group" else 0
+
+    def _look_up_workers(self, job: AssignJob, *, app: App, step: int, notes: Mapping[str, str]) -> Ended:
+        people, problem = self._todo.people_of(job, app)
+        if problem:
+            return Ended(outcome=Dead(why=problem, cause="recipients", sent=False))
+
+        def stranger(who: Lookup, refused: Dead) -> Ended:
+            # Work for somebody who does not exist is a mistake that a person must see; nothing has been made yet.
+            return Ended(outcome=dataclasses.replace(refused, why=f"to: {unknown(who, refused)}"))
+
+        return self._ask(people, "union_id", app=app, step=step, notes=notes, then="todo", stranger=stranger)
+
+    def _look_up_recipients(
+        self, job: Job, *, app: App, destination: Destination, step: int, notes: Mapping[str, str]
+    ) -> Ended:
+        then = message_route(destination)
+        progress = progress_of(notes, destination.users)
+        people = self._directory.named([name for name in progress.left if name in destination.users])
+
+        def stranger(who: Lookup, refused: Dead) -> Ended:
+            # The others get their message.
+            why = unknown(who, refused)
+            after = progress.without({who.who.label: why})
+            receipt = {f"person.{who.who.label}": why}
+            return Ended(outcome=Delivered(receipt=receipt), steps=step + 2, notes=after.to_notes(), route="lookup")
+
+        return self._ask(people, "user_id", app=app, step=step, notes=notes, then=then, stranger=stranger)
+
+    def _ask(
+        self,
+        people: Sequence[Who],
+        wanted: Wanted,
+        *,
+        app: App,
+        step: int,
+        notes: Mapping[str, str],
+        then: Route,
+        stranger: lookup.Stranger,
+    ) -> Ended:
+        return self._lookup.attempt(people, wanted, app=app, step=step, notes=notes, then=then, stranger=stranger)
+
+    def _share(
+        self,
+        route: Route,
+        job: ShareJob,
+        *,
+        app: App,
+        destination: Destination,
+        step: int,
+        notes: Mapping[str, str],
+    ) -> Ended:
+        if not job.url:
+            why = "this worker cannot upload files: it is older than the application that shared one"
+            return Ended(outcome=Dead(why=why, cause="contract", sent=False))
+        try:
+            match route:
+                case "group":
+                    messages = (robot_link(job),)
+                    return self._group.send(messages, app=app, destination=destination, step=step, notes=notes)
+                case "people":
+                    messages = (robot_link(job),)
+                    return self._people.send(messages, app=app, destination=destination, step=step, notes=notes)
+                case "notice":
+                    bodies = (notice_share(job),)
+                    return self._notice.send(bodies, app=app, destination=destination, step=step, notes=notes)
+                case _:
+                    return _goes(message_route(destination))
+        except InvalidJob as error:
+            return Ended(outcome=Dead(why=str(error), cause="content", sent=False))
+
+
+def _turn(job: Job, destination: Destination, notes: Mapping[str, str]) -> Route:
+    """Which route the job's next step takes."""
+    match job:
+        case SendJob():
+            return ringing_route(destination) if need_of(job) == "ring" else message_route(destination)
+        case AssignJob():
+            return (_message_after(destination) or "todo") if TODO in notes else "todo"
+        case ShareJob():
+            return message_route(destination)
+
+
+def _message_after(destination: Destination) -> Route | None:
+    """How the people of a todo are told in the group, where there is one: a webhook robot rings them."""
+    if destination.robots:
+        return "webhook"
+    return "group" if destination.conversation else None
+
+
+def _linked(job: AssignJob, app: App) -> AssignJob:
+    """The work with the address that its todo has."""
+    return dataclasses.replace(job, url=detail_url(job, app))
+
+
+#: In the notes: where the job was last sent on to without an attempt.
+_SENT_ON = "sent_on"
+
+
+def _goes(turn: Route) -> Ended:
+    """It is another route's turn."""
+    return Ended(outcome=Snooze(why=f"goes by {turn}", cause="route", sent=False), route=turn)
+
+
+def _sent_on(ended: Ended, route: Route | None, notes: Mapping[str, str]) -> Ended:
+    """A pace that does not know where a job is sent on to would send it back again and again: that costs attempts."""
+    if not isinstance(ended.outcome, Snooze) or ended.outcome.sent or ended.route is None:
+        return ended
+    way = f"{route}>{ended.route}"
+    if notes.get(_SENT_ON) != way:
+        return dataclasses.replace(ended, notes={**ended.notes, _SENT_ON: way})
+    why = (
+        f"this worker's configuration says {ended.route}, and the fleet's pace {route or 'otherwise'}: do all workers read "
+        "the same file, and were they restarted after it changed?"
+    )
+    return dataclasses.replace(ended, outcome=Retry(why=why, cause="configuration", sent=False))
+
+
+def _kept(ended: Ended, notes: Mapping[str, str]) -> Ended:
+    """What is the same after every step: how long the record is kept, and that a token has been good."""
+    good = isinstance(ended.outcome, Delivered | Accepted)
+    if TODO in notes or TODO in ended.notes:
+        ended = dataclasses.replace(ended, keep_s=KEEP_S)
+    if good:
+        over = {name: none for name, none in ((REFUSED, "0"), (_SENT_ON, "")) if notes.get(name, none) != none}
+        ended = dataclasses.replace(ended, notes={**ended.notes, **over})
+    return ended
