@@ -630,6 +630,11 @@ class _Line:
         failed: list[tuple[int, EnqueueFailed | InvalidJob]] = []
         for start in range(0, len(jobs), _CHUNK):
             chunk = jobs[start : start + _CHUNK]
+            if start and time.monotonic() > deadline_s:
+                # The caller is told, or was told already, that not all were taken.
+                late = EnqueueFailed("there was no time left", jobs=chunk)
+                failed += [(number, late) for number in range(start, len(jobs))]
+                break
             try:
                 results = self._lanes.submit_many(chunk)
             except redis.RedisError as error:
@@ -642,8 +647,6 @@ class _Line:
                     calls += _calls(submitted, job)
                 except (EnqueueFailed, InvalidJob) as error:
                     failed.append((number, error))
-            if time.monotonic() > deadline_s:
-                break  # the caller was told already that not all were taken
         return calls, _several(failed, jobs) if failed else None
 
     def status(self, job_id: str) -> Status | None:

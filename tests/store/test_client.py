@@ -544,6 +544,18 @@ def test_many_to_a_redis_that_is_away_come_back_as_they_went() -> None:
         assert time.monotonic() - began_s < 2.0
 
 
+def test_many_that_run_out_of_time_are_not_all_taken_and_the_rest_comes_back(state: State) -> None:
+    """The line is asked directly: at the client only a race would show it."""
+    jobs = [send_job("ops", f"n {number}") for number in range(1200)]
+    with Client(state.url, prefix=state.prefix) as client:
+        _, problem = client._connected().submit_many(jobs, deadline_s=0.0)
+
+    assert isinstance(problem, EnqueueFailed)
+    assert str(problem).startswith("700 of 1200 jobs were not taken")
+    assert problem.jobs == tuple(jobs[500:])
+    assert state.store.counts()["submitted"] == 500
+
+
 # Connections
 
 
@@ -643,6 +655,22 @@ def test_a_client_that_is_closed_while_others_call_refuses_nothing(valkey: Serve
 
     assert len(set(ids)) == 200
     assert state.store.counts()["submitted"] == 200
+
+
+def test_a_task_whose_client_is_closed_is_told_so() -> None:
+    async def main(client: Client) -> list[BaseException]:
+        calls = [asyncio.create_task(client.asend("ops", "x")) for _ in range(12)]
+        await asyncio.wait(calls, timeout=0.2)
+        client.close()
+        return [
+            error for error in await asyncio.gather(*calls, return_exceptions=True) if isinstance(error, BaseException)
+        ]
+
+    with black_hole() as port:
+        failures = asyncio.run(main(Client(f"redis://127.0.0.1:{port}/0", enqueue_timeout_s=2)))
+
+    assert [type(failure) for failure in failures] == [EnqueueFailed] * 12
+    assert sum(str(failure) == "the client was closed meanwhile" for failure in failures) == 4
 
 
 def test_a_caller_whose_client_is_closed_is_told_so() -> None:

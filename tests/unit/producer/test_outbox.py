@@ -120,6 +120,17 @@ def test_the_status_in_the_box_is_what_a_lane_would_say(ding: Client) -> None:
     assert waited.state == "waiting"
 
 
+def test_an_event_loop_sees_the_box_too(ding: Client) -> None:
+    async def main() -> tuple[str | None, str]:
+        job_id = await ding.aenqueue(send_job("ops", "hello"))
+        status = await ding.astatus(job_id)
+        return status.state if status else None, await ding.acancel(job_id)
+
+    with outbox() as box:
+        assert asyncio.run(main()) == ("waiting", "cancelled")
+        assert box.jobs == ()
+
+
 # Assertions
 
 
