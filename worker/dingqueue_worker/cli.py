@@ -99,9 +99,16 @@ def _client(broker_url: str | None, state_url: str | None) -> Iterator[Client]:
 )
 @click.option("--mention", multiple=True, metavar="WHO", help="A name, a mobile, user:ID or everyone; may be repeated.")
 @click.option("--too-long", type=click.Choice(["split", "shorten", "refuse"]), default="split", show_default=True)
+@click.option(
+    "--tables",
+    type=click.Choice(["lines", "keep"]),
+    default="lines",
+    show_default=True,
+    help="In markdown: as lines of name and value, or as they are.",
+)
 @_job_options
 def send(destination: str, text: str | None, markdown: bool, title: str | None, content: Any, mention: tuple[str, ...],
-         too_long: Any, **options: Any) -> None:  # fmt: skip
+         too_long: Any, tables: Any, **options: Any) -> None:  # fmt: skip
     r"""Send TEXT (- reads it from stdin) to DESTINATION.
 
     \b
@@ -115,7 +122,10 @@ def send(destination: str, text: str | None, markdown: bool, title: str | None, 
             parts = dict(json.load(content))
         except ValueError as error:
             raise Stop(Exit.USAGE, f"--content: not JSON: {error}") from error
-    _enqueue(lambda terms: send_job(destination, **parts, mention=mention, too_long=too_long, **terms), **options)
+    _enqueue(
+        lambda terms: send_job(destination, **parts, mention=mention, too_long=too_long, tables=tables, **terms),
+        **options,
+    )
 
 
 @main.command()

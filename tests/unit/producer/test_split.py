@@ -132,6 +132,15 @@ def test_links_addresses_and_people_stay_whole() -> None:
             assert sum(whole in part for part in parts) == 1, (before, whole)
 
 
+def test_a_link_with_all_the_spaces_is_not_where_a_text_is_cut() -> None:
+    link = f"[{'y ' * 140}](https://example.com)"
+
+    first, second = cut("x" * 600 + link + "z" * 900)
+
+    assert first == "x" * 600 + link + "z" * (len(first) - 600 - len(link))
+    assert set(second) == {"z"}
+
+
 def test_what_is_longer_than_a_piece_is_cut_all_the_same() -> None:
     assert all(len(part) <= 1000 for part in cut("https://example.com/" + "a" * 5000))
 
