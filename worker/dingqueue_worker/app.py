@@ -13,7 +13,7 @@ from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Connection
 
-from dingqueue import broker
+from dingqueue import broker, transport
 from dingqueue.lanes import Call
 from dingqueue.routes import queue_name
 from dingqueue_worker import progress, schedule, tasks
@@ -171,9 +171,7 @@ def _worker_configuration(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
-        "broker_transport": "dingqueue_worker.transport:Transport"
-        if settings.broker_url.startswith(("redis://", "rediss://"))
-        else None,
+        "broker_transport": "dingqueue_worker.transport:Transport" if transport.serves(settings.broker_url) else None,
         "worker_consumer": "dingqueue_worker.consumer:Consumer",
         "broker_pool_limit": 8,
         "broker_pool_acquire_timeout": 5.0,

@@ -7,18 +7,14 @@ kombu 5.7, which `pyproject.toml` pins: look at both when moving it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from queue import Empty
 from time import monotonic
 from typing import Any
 
 from kombu.asynchronous import get_event_loop
-from kombu.transport import redis, virtual
+from kombu.transport import virtual
 
-#: Their type stubs know little of what is used here.
-_Channel: Any = redis.Channel
-_Transport: Any = redis.Transport
+from dingqueue import transport
 
 #: Messages taken in one turn of the loop, behind the first.
 _MOST = 16
@@ -50,27 +46,19 @@ def _come_round() -> None:
     pass
 
 
-class Channel(_Channel):  # type: ignore[misc]  # see above
-    """Asks for many messages in one round trip, and keeps one client instead of a new one for each command."""
+class Channel(transport.Channel):
+    """Asks for many messages in one round trip."""
 
     #: Priorities would be three more lists to look at; nothing here has one.
     priority_steps = (0,)
     ack_emulation = False
     #: The queue that more than one message was asked of.
     _asked: str | None = None
-    _held: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As kombu's, without its account in Redis."""
         super().__init__(*args, **kwargs)
         self.QoS = InMemory
-
-    @contextmanager
-    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """A client is a thin, thread-safe handle on the pool, and making one costs more than a command."""
-        if client is None and (self._held is None or self._held.connection_pool is not self.pool):
-            self._held = self._create_client()
-        yield client or self._held
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Wait for a message and, in the same packet, take as many more behind it as there is room for."""
@@ -108,7 +96,7 @@ class Channel(_Channel):  # type: ignore[misc]  # see above
         return True
 
 
-class Transport(_Transport):  # type: ignore[misc]  # see above
+class Transport(transport.Transport):
     """Named by ``broker_transport`` for ``redis://`` and ``rediss://``."""
 
     Channel = Channel
