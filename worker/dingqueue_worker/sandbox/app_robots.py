@@ -6,12 +6,12 @@ https://open.dingtalk.com/document/development/chatbots-send-one-on-one-chat-mes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from dingqueue_worker.sandbox.calls import Done, Refused, strings_of, text_of
 from dingqueue_worker.sandbox.organisation import Call, Route, Sent, names, new_key, within_a_day
+from dingqueue_worker.sandbox.webhook import Unreadable, read
 
 MAX_PARAM_BYTES = 15_000
 MAX_PEOPLE = 20
@@ -117,9 +117,10 @@ def _content(call: Call) -> Mapping[str, Any]:
         reason = f"msgParam has {size_bytes:,} bytes, {MAX_PARAM_BYTES:,} are allowed"
         raise Refused("invalidParameter.msgParam.tooLong", "msgParam is too long", reason, step="size")
     try:
-        param = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise Refused("invalidParameter.msgParam.invalid", "msgParam is invalid", "msgParam is not JSON") from error
+        param = read(raw.encode())
+    except Unreadable as error:
+        reason = f"msgParam: {error}"
+        raise Refused("invalidParameter.msgParam.invalid", "msgParam is invalid", reason) from error
     if not isinstance(param, dict):
         raise Refused("invalidParameter.msgParam.invalid", "msgParam is invalid", "msgParam must hold a JSON object")
     for name in TEMPLATES[key]:

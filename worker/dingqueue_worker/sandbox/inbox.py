@@ -67,7 +67,7 @@ class _Pages:
         return self._page(
             request,
             "inbox.html",
-            messages=[_card(space, one, pictures=_pictures(request)) for one in found],
+            messages=[card(space, one, pictures=_pictures(request)) for one in found],
             more=more,
             first=found[0].number if found else 0,
             last=space.last,
@@ -93,7 +93,7 @@ class _Pages:
             name: self._templates.get_template(f"{name}.html").render(base | around) for name in ("robots", "status")
         }
         cards = self._templates.get_template("messages.html").render(
-            base, messages=[_card(space, one, pictures=base["pictures"]) for one in found]
+            base, messages=[card(space, one, pictures=base["pictures"]) for one in found]
         )
         return JSONResponse(
             {"last": space.last, "anew": anew, "count": len(found), "messages": cards, **pieces}, headers=_headers(base)
@@ -106,7 +106,7 @@ class _Pages:
             request,
             "explain.html",
             panel="panel" in request.query_params,
-            one=_card(_space(request), one, pictures=_pictures(request)),
+            one=card(_space(request), one, pictures=_pictures(request)),
             steps=explain.steps(one),
             places=explain.places(one),
             curl=explain.curl(one, base_url),
@@ -212,7 +212,8 @@ def _backwards(space: Space, before: int, after: int) -> Iterator[Message]:
             yield one
 
 
-def _card(space: Space, one: Message, *, pictures: bool) -> dict[str, Any]:
+def card(space: Space, one: Message, *, pictures: bool) -> dict[str, Any]:
+    """A message with all that its card on a page shows."""
     shown = view.message(one)
     return shown | {
         "look": render.show(shown["content"], shown["raw"], shown["rings"], pictures=pictures),
@@ -238,8 +239,10 @@ def _todo(one: Message, space: Space) -> dict[str, Any] | None:
 def _file(one: Message, space: Space) -> dict[str, Any] | None:
     """The file that a message carries or an upload left, None without one or when it is forgotten."""
     seen = view.content(one)
-    inner = seen.get(seen["msgtype"]) if seen and seen.get("msgtype") in {"file", "sampleFile"} else None
-    media_id = one.done.key if one.way == "upload" and one.done else inner.get("mediaId") if inner else None
+    inner = seen.get("file") if view.kind(seen) == "file" else None
+    media_id = inner.get("mediaId") if isinstance(inner, dict) else None
+    if one.way == "upload" and one.done:
+        media_id = one.done.key
     found = space.organisation.files.get(media_id) if isinstance(media_id, str) else None
     return view.file(found) if found else None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from dingqueue_worker.sandbox.calls import Done, Refused
 from dingqueue_worker.sandbox.organisation import Call, Notice, Route, day_of, names, new_key, within_a_day
+from dingqueue_worker.sandbox.webhook import Unreadable, read
 
 MAX_MSG_BYTES = 2_048
 MAX_LISTED = 100
@@ -106,8 +107,8 @@ def _message(call: Call) -> Mapping[str, Any]:
     msg = call.data.get("msg")
     if isinstance(msg, str):
         try:
-            msg = json.loads(msg)
-        except ValueError as error:
+            msg = read(msg.encode())
+        except Unreadable as error:
             raise Refused(40035, "invalid parameter: msg", "msg is not JSON", assumed=True) from error
     if not isinstance(msg, dict):
         raise Refused(40035, "missing parameter: msg", "msg must be an object", assumed=True)
@@ -116,7 +117,7 @@ def _message(call: Call) -> Mapping[str, Any]:
         reason = f"msg has {size_bytes:,} bytes, {MAX_MSG_BYTES:,} are allowed"
         raise Refused(41101, "message is too long", reason, step="size", assumed=True)
     msgtype = msg.get("msgtype")
-    if msgtype not in _FIELDS:
+    if not isinstance(msgtype, str) or msgtype not in _FIELDS:
         raise Refused(40035, "invalid parameter: msgtype", f"msgtype must be one of {', '.join(_FIELDS)}", assumed=True)
     content = msg.get(msgtype)
     if not isinstance(content, dict):
@@ -177,7 +178,7 @@ def _as_webhook(msg: Mapping[str, Any]) -> Mapping[str, Any]:
 def _task(call: Call, name: str) -> Notice:
     _check_agent(call)
     given = str(call.data.get(name, ""))
-    notice = call.org.notices.get(int(given)) if given.isdigit() and len(given) < 20 else None
+    notice = call.org.notices.get(int(given)) if given.isascii() and given.isdigit() and len(given) < 20 else None
     if notice is None or notice.app is not call.app or not within_a_day(notice.at_ms, call.now_ms):
         reason = f"there is no notification with this {name}, or it is more than 24 hours old"
         raise Refused(400002, "参数错误", reason)

@@ -7,7 +7,6 @@ Who may call, how often and with which token is checked here, once for every cal
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import time
 import uuid
@@ -20,6 +19,7 @@ from urllib.parse import parse_qs, unquote
 from dingqueue_worker.sandbox.calls import Done, File, Refused, Way
 from dingqueue_worker.sandbox.limits import Peak, Window
 from dingqueue_worker.sandbox.model import App, Person, Rules, State
+from dingqueue_worker.sandbox.webhook import Unreadable, read
 
 #: Files' bytes kept in a space; the oldest are forgotten first.
 MAX_FILES_BYTES = 256 * 1024 * 1024
@@ -418,8 +418,8 @@ class Organisation:
         if request.method != "POST":
             raise Refused("NotFound", "not found", f"{path} wants POST", status=404, step="call", assumed=True)
         try:
-            data = json.loads(request.body)
-        except ValueError:
+            data = read(request.body)
+        except Unreadable:
             data = None
         if not _is_json(request.content_type) or not isinstance(data, dict):
             raise Refused(
@@ -537,9 +537,9 @@ def _read_body(route: Route, request: ApiRequest) -> Mapping[str, Any]:
         return {}
     if _is_json(request.content_type):
         try:
-            data = json.loads(request.body.decode())
-        except (ValueError, RecursionError) as error:
-            raise _unreadable(route, f"the body is not JSON in UTF-8: {error}") from error
+            data = read(request.body)
+        except Unreadable as error:
+            raise _unreadable(route, str(error)) from error
         if not isinstance(data, dict):
             raise _unreadable(route, "the body is JSON, but no object")
         return data

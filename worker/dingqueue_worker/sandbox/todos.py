@@ -106,7 +106,7 @@ def _people(call: Call, field: str, what: str, code: str) -> tuple[str, ...]:
 
 def _priority(data: Mapping[str, Any]) -> int | None:
     value = data.get("priority")
-    if value is not None and value not in _PRIORITIES:
+    if value is not None and not (type(value) is int and value in _PRIORITIES):
         raise Refused(_CREATE, "priority is invalid", "priority must be 10, 20, 30 or 40", assumed=True)
     return value
 
@@ -172,7 +172,10 @@ def _update(call: Call) -> Done:
 
 def _executor_status(call: Call) -> Done:
     todo = _find(call, _UPDATE)
-    for one in call.data.get("executorStatusList") or ():
+    statuses = call.data.get("executorStatusList")
+    if not isinstance(statuses, list) or not statuses:
+        raise Refused(_UPDATE, "executors is invalid", "executorStatusList must be a list", assumed=True)
+    for one in statuses:
         if not isinstance(one, dict) or one.get("id") not in todo.executors:
             raise Refused(_UPDATE, "executors is invalid", "executorStatusList names somebody who is no executor")
         (todo.done_by.add if one.get("isDone") else todo.done_by.discard)(str(one["id"]))

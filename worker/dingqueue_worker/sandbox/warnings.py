@@ -27,9 +27,14 @@ def rung(robot: Robot | None, body: Any) -> list[str]:
     if msgtype not in {"text", "markdown", "actionCard"} or not isinstance(at, dict):
         return []
     text = webhook.searched_text(body)
-    people = [*(at.get("atMobiles") or ()) * (msgtype != "actionCard"), *(at.get("atUserIds") or ())]
-    found = [one for one in people if isinstance(one, str) and one and stands_in(text, one)]
+    mobiles = _strings(at.get("atMobiles")) if msgtype != "actionCard" else []
+    found = [one for one in [*mobiles, *_strings(at.get("atUserIds"))] if one and stands_in(text, one)]
     return [*dict.fromkeys(found), *(["everyone"] if at.get("isAtAll") is True and msgtype != "actionCard" else [])]
+
+
+def _strings(value: Any) -> list[str]:
+    """The strings of a list; of anything else, none: a refused message is looked at too."""
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def stands_in(text: str, who: str) -> bool:
@@ -57,8 +62,7 @@ def _mentions(robot: Robot | None, body: dict[str, Any]) -> Iterator[str]:
     msgtype = body["msgtype"]
     given = body.get("at")
     at: dict[str, Any] = given if isinstance(given, dict) else {}
-    mobiles = [one for one in at.get("atMobiles") or () if isinstance(one, str)]
-    user_ids = [one for one in at.get("atUserIds") or () if isinstance(one, str)]
+    mobiles, user_ids = _strings(at.get("atMobiles")), _strings(at.get("atUserIds"))
     text = webhook.searched_text(body)
     asked = bool(mobiles or user_ids or at.get("isAtAll"))
     if asked and msgtype in {"link", "feedCard"}:

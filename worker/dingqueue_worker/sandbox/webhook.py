@@ -417,5 +417,7 @@ def searched_text(message: Mapping[str, Any]) -> str:
     if not isinstance(content, dict):
         return ""
     if msgtype == "feedCard":
-        return "\n".join(str(link.get("title", "")) for link in content.get("links") or () if isinstance(link, dict))
+        links = content.get("links")
+        titles = (link.get("title") for link in links if isinstance(link, dict)) if isinstance(links, list) else ()
+        return "\n".join(str(title) for title in titles)
     return str(content.get("content" if msgtype == "text" else "text") or "")
