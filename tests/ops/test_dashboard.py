@@ -17,16 +17,14 @@ from typing import Any
 
 import promql_parser
 import pytest
-import requests
 import yaml
 
-from dingqueue_worker import children
-from dingqueue_worker.embedded import free_port
 from dingqueue_worker.metrics import ABOUT_THE_LOOK, FAMILIES
 from dingqueue_worker.sandbox.client import Sandbox, Space
 from dingqueue_worker.store import Fetch
-from support.fleet import Fleet, Process
+from support.fleet import Fleet
 from support.ops import OPS, tool
+from support.prometheus import Prometheus, exporter
 from support.waiting import wait_for
 
 BOARD = json.loads((OPS / "grafana/dashboards/dingqueue.json").read_text())
@@ -129,58 +127,6 @@ def load(fleet: Fleet, space: Space) -> None:
     assert isinstance(leave, Fetch)
     fleet.store.token_keep("acme", "m1", leave.lease, "t", refresh_ms=10**6, late_ms=10**6, usable_ms=7_200_000)
     fleet.store.hold("pool", for_s=600, why="drill")
-
-
-class Prometheus:
-    """Debian's Prometheus over one exporter."""
-
-    def __init__(self, folder: Path, exporter_port: int, *, rules: str = "") -> None:
-        self.port = free_port()
-        (folder / "rules.yml").write_text(rules or "groups: []\n")
-        (folder / "prometheus.yml").write_text(
-            "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"
-            f"rule_files: [{folder}/rules.yml]\n"
-            f"scrape_configs:\n- job_name: dingqueue\n  static_configs: [{{targets: ['127.0.0.1:{exporter_port}']}}]\n"
-        )
-        with (folder / "prometheus.log").open("wb") as log:
-            self.child = children.start(
-                [
-                    tool("prometheus"),
-                    f"--config.file={folder}/prometheus.yml",
-                    f"--storage.tsdb.path={folder}/data",
-                    f"--web.listen-address=127.0.0.1:{self.port}",
-                ],
-                output=log,
-            )
-
-    def ask(self, query: str) -> list[dict[str, Any]]:
-        try:
-            answer = requests.get(
-                f"http://127.0.0.1:{self.port}/api/v1/query", params={"query": query}, timeout=10
-            ).json()
-        except requests.ConnectionError:
-            return []
-        assert answer["status"] == "success", answer
-        found: list[dict[str, Any]] = answer["data"]["result"]
-        return found
-
-    def firing(self) -> set[str]:
-        return {row["metric"]["alertname"] for row in self.ask('ALERTS{alertstate="firing"}')}
-
-    def stop(self) -> None:
-        children.stop(self.child)
-
-
-def exporter(fleet: Fleet) -> int:
-    port = free_port()
-    one = Process(
-        [sys.executable, "-m", "dingqueue_worker", "metrics", "--port", str(port)],
-        env=fleet.env,
-        log=fleet.folder / "metrics.log",
-    )
-    fleet.processes.append(one)
-    one.wait_until_says("metrics at")
-    return port
 
 
 @pytest.fixture(scope="module")

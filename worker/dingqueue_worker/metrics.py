@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dingqueue.contract import KINDS
 from dingqueue.environment import resolved
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX, queue_name
 from dingqueue_worker.console import Exit, Stop, say
@@ -70,6 +71,9 @@ def _counted(kind: str, parts: int) -> Callable[[Figures], Iterator[Row]]:
 def _ended(figures: Figures) -> Iterator[Row]:
     """With a zero for every end that has not come yet: a first dead job must be seen as an increase."""
     ends = {tuple(labels): value for labels, value in _counted("ended", 3)(figures)}
+    for lane in figures.lanes:
+        for known in KINDS:
+            ends.setdefault((known, lane.destination, "dead"), 0)
     for (kind, destination), _ in _counted("accepted", 2)(figures):
         for state in STATES:
             ends.setdefault((kind, destination, state), 0)

@@ -53,6 +53,12 @@ def test_a_first_dead_job_is_an_increase() -> None:
         assert value("dingqueue_jobs_ended_total", labels, counts=counts) == 0
 
 
+def test_a_death_is_an_increase_even_as_the_first_that_a_lane_ever_saw() -> None:
+    for kind in ("send", "assign", "share"):
+        labels = {"kind": kind, "destination": "ops", "state": "dead"}
+        assert value("dingqueue_jobs_ended_total", labels) == 0
+
+
 def test_names_with_any_letters_are_labels() -> None:
     counts = {"accepted:send:运维.群-1": 3}
 
