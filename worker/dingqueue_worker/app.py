@@ -14,6 +14,7 @@ from celery.app.amqp import AMQP
 from kombu import Connection
 
 from dingqueue import broker, transport
+from dingqueue.files.store import open_store
 from dingqueue.lanes import Call
 from dingqueue.routes import queue_name
 from dingqueue_worker import progress, schedule, tasks
@@ -24,7 +25,7 @@ from dingqueue_worker.digests import fold
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.directory import Directory
 from dingqueue_worker.health import Shown
-from dingqueue_worker.pace import pace_of
+from dingqueue_worker.pace import pace_of, uploads_to
 from dingqueue_worker.pacer import Pacer, step
 from dingqueue_worker.settings import Settings
 from dingqueue_worker.store import Store
@@ -34,6 +35,7 @@ T = TypeVar("T")
 
 #: HTTP waiting needs threads, not cores; also the size of the HTTP pool.
 CONCURRENCY = 32
+_FILE_STORE_SILENCE_S = 5.0
 
 
 class _Connection(Connection):
@@ -82,6 +84,11 @@ def create_app(settings: Settings) -> Celery:
             pool_size=app.conf.worker_concurrency or CONCURRENCY,
         )
     )
+    files = per_process(
+        lambda: open_store(
+            settings.files_url or settings.state_url, prefix=settings.prefix, timeout_s=_FILE_STORE_SILENCE_S
+        )
+    )
     tokens = per_process(lambda: Tokens(store=store(), api=api(), lease_s=settings.fleet.total_timeout_s + 3.0))
 
     def build_desk() -> tasks.Desk:
@@ -96,10 +103,11 @@ def create_app(settings: Settings) -> Celery:
             fleet=settings.fleet,
             dispatch=pacer().dispatch,
             tell=alarms(),
+            uploads=uploads_to(settings),
         )
 
     tasks.register(app, per_process(build_desk))
-    schedule.register(app, settings, store=store, tokens=tokens)
+    schedule.register(app, settings, store=store, tokens=tokens, files=files)
     app.steps["worker"].add(step(pacer))
     app.steps["consumer"].add(BundledEvents)
     progress.steps(app, lambda worker: _worker_health(app, worker, settings, store(), pacer()))
@@ -120,8 +128,8 @@ def _worker_health(app: Celery, worker: Any, settings: Settings, store: Store, p
         return worker_pages(signs, store, queue=queue if settings.state_url == settings.broker_url else None)
 
     return progress.WorkerHealth(
-        app=app, worker=worker, pacer=pacer, queue=queue, lease_s=tasks.lease_s(settings.fleet),
-        address=settings.health, pages=pages,
+        app=app, worker=worker, pacer=pacer, queue=queue,
+        lease_s=tasks.lease_s(settings.fleet, uploads=bool(uploads_to(settings))), address=settings.health, pages=pages,
     )  # fmt: skip
 
 

@@ -102,6 +102,11 @@ def files_bytes(destination: Destination) -> int:
             return MAX_FILE_BYTES
 
 
+def uploads_to(settings: Settings) -> frozenset[str]:
+    """The destinations to which files are uploaded."""
+    return frozenset(name for name, destination in settings.destinations.items() if files_bytes(destination))
+
+
 def _robot(robot: Robot, *, shared: bool) -> dict[str, Any]:
     return {
         "windows": [[robot.limit, _ms(robot.window_s)]],

@@ -165,6 +165,25 @@ class TokenView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """An upload that was made before."""
+
+    media_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """Leave to make an upload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Busy:
+    """Somebody else makes it, for so long at most."""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
     """What the clock freed. ``memory`` marks this life of Redis; empty when it has forgotten the fleet."""
 
@@ -310,6 +329,8 @@ class Store:
         self._settle = script("settle.lua", self._patient)
         self._replay, self._drop, self._hold = script("replay.lua"), script("drop.lua"), script("hold.lua")
         self._fold, self._alive = script("fold.lua"), script("alive.lua")
+        self._media_claim, self._media_end = script("media_claim.lua"), script("media_end.lua")
+        self._media_refuse = script("media_refuse.lua")
         self._token_ask, self._token_keep = script("token_ask.lua"), script("token_keep.lua")
         self._token_fail, self._token_drop = script("token_fail.lua"), script("token_drop.lua")
 
@@ -760,6 +781,37 @@ class Store:
         # A mobile is nobody's business who looks at the keys.
         digest = hashlib.sha256(f"{kind}\0{value}".encode()).hexdigest()[:32]
         return f"{self._base}person:{app}:{wanted}:{digest}"
+
+    def media_claim(self, key: str, holder: str, *, lease_ms: int) -> Kept | Leave | Busy:
+        """The media id of an upload, or leave to make it, alone in the fleet until the lease ends.
+
+        Args:
+            key: The upload's, or of what must be known before it (a URL).
+            holder: Somebody's own name.
+            lease_ms: How long fetching and uploading may take.
+        """
+        reply = _ask(lambda: self._media_claim(key, holder, lease_ms))
+        match reply[0]:
+            case "there":
+                return Kept(media_id=reply[1])
+            case "claimed":
+                return Leave()
+            case _:
+                return Busy(for_s=max(int(reply[1]), 0) / 1000)
+
+    def media_id(self, key: str) -> str | None:
+        """The media id of an upload, if it is known."""
+        found = _ask(lambda: [self._client.get(f"{self._base}media:{key}")])[0]
+        return None if found is None else str(found)
+
+    def media_end(self, claim: str, holder: str, *, key: str, media_id: str, keep_ms: int) -> None:
+        """Keep an upload's media id ("" where there is none) and give up the claim."""
+        _ask(lambda: self._media_end(claim, holder, key, media_id, keep_ms))
+
+    def media_refuse(self, key: str, media_id: str, *, count_ms: int) -> int:
+        """Forget this media id; how many were refused lately, 0 when a newer one has taken its place."""
+        reply = _ask(lambda: self._media_refuse(key, media_id, count_ms))
+        return int(reply[1]) if reply[0] == "forgotten" else 0
 
     def server_facts(self) -> ServerFacts:
         """What the server says about itself (``INFO``, which managed servers allow too)."""

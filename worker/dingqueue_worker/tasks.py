@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from celery import Celery
 from celery.exceptions import Ignore
 from celery.exceptions import Retry as TaskRetry
 
-from dingqueue.contract import KINDS, Job
+from dingqueue.contract import KINDS, Job, Kind
 from dingqueue.errors import UnknownContract
 from dingqueue.lanes import Call
 from dingqueue.routes import task_name
@@ -58,28 +58,50 @@ class Desk:
         fleet: Fleet,
         dispatch: Dispatch,
         tell: Callable[[Event], None],
+        uploads: Collection[str] = (),
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Remember what to work with.
+
+        Args:
+            store: The lanes.
+            attempt: Tries once.
+            fleet: How long requests may take, and what follows.
+            dispatch: Where called jobs go.
+            tell: Where events go.
+            uploads: The destinations to which a file is uploaded, which takes its time.
+            monotonic_s: A clock.
+        """
         self._store, self._attempt, self._fleet = store, attempt, fleet
         self._dispatch, self._tell, self._monotonic_s = dispatch, tell, monotonic_s
-        self.lease_s = lease_s(fleet)
+        self._uploads = frozenset(uploads)
 
-    def carry_out(self, job_id: str, grant: int) -> tuple[Started, Ended, Settled] | Stale:
+    def carry_out(
+        self, job_id: str, grant: int, *, kind: Kind = "send", destination: str = ""
+    ) -> tuple[Started, Ended, Settled] | Stale:
         """Start, attempt, settle.
+
+        Args:
+            job_id: The job.
+            grant: Leave to make this attempt.
+            kind: Of the job, as the call says.
+            destination: The job's, as the call says.
 
         Raises:
             StoreUnavailable: Redis did not answer; the job's lease will end and it is called again.
         """
         # Counted from before the question: however late the answer comes, the lease cannot be shorter than we think.
         began_s = self._monotonic_s()
+        uploads = kind == "share" and destination in self._uploads
+        held_s = lease_s(self._fleet, uploads=uploads)
         try:
-            started = self._store.start(job_id, grant, lease_ms=round(self.lease_s * 1000))
+            started = self._store.start(job_id, grant, lease_ms=round(held_s * 1000))
         except UnknownContract as error:
             return self._settle(job_id, grant, None, Ended(outcome=Dead(why=str(error), cause="contract", sent=False)))
         if isinstance(started, Stale):
             self._pass_on(started)
             return started
-        latest_s = began_s + self.lease_s - self._fleet.total_timeout_s
+        latest_s = began_s + held_s - attempt_s(self._fleet, uploads=uploads)
         if self._monotonic_s() > latest_s:
             ended = Ended(outcome=Snooze(why="this worker was held up", cause="late", sent=False))
         else:
@@ -124,19 +146,29 @@ class Desk:
                 return 0.0
 
 
-def lease_s(fleet: Fleet) -> float:
-    """How long an attempt may hold its job: no attempt starts later than this less the whole request's bound."""
-    return fleet.total_timeout_s * _LEASE_PER_REQUEST + _LEASE_EXTRA_S
+def attempt_s(fleet: Fleet, *, uploads: bool = False) -> float:
+    """How long an attempt may take: the whole request, and before it the download and the upload of a file."""
+    return fleet.total_timeout_s + (fleet.fetch_timeout_s + fleet.upload_timeout_s if uploads else 0.0)
+
+
+def lease_s(fleet: Fleet, *, uploads: bool = False) -> float:
+    """How long an attempt may hold its job: no attempt starts later than this less what it may take."""
+    return attempt_s(fleet, uploads=uploads) + fleet.total_timeout_s * (_LEASE_PER_REQUEST - 1.0) + _LEASE_EXTRA_S
 
 
 def register(app: Celery, desk: Callable[[], Desk]) -> None:
     """Give an app the three tasks; `desk` is asked for at each call, since a forked process needs its own."""
 
-    def carry_out(job_id: str, grant: int, destination: str) -> str:
-        return report(job_id, destination, lambda: desk().carry_out(job_id, grant))
+    def task(kind: Kind) -> Callable[[str, int, str], str]:
+        def carry_out(job_id: str, grant: int, destination: str) -> str:
+            return report(
+                job_id, destination, lambda: desk().carry_out(job_id, grant, kind=kind, destination=destination)
+            )
+
+        return carry_out
 
     for kind in KINDS:
-        app.task(name=task_name(kind), throws=(JobDead,), shared=False)(carry_out)
+        app.task(name=task_name(kind), throws=(JobDead,), shared=False)(task(kind))
 
 
 def report(job_id: str, destination: str, carry_out: Callable[[], tuple[Started, Ended, Settled] | Stale]) -> str:

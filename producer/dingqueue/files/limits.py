@@ -45,6 +45,8 @@ _UNMARKED = frozenset({"doc", "xls", "ppt"})
 _ZIPPED = frozenset({"zip", "docx", "xlsx", "pptx", "odt", "ods", "odp", "epub"})
 _OLE = "an older Office file"
 _OFFICE = frozenset({"doc", "docx", "xls", "xlsx", "ppt", "pptx"})
+_CONTROLS = frozenset({"Cc", "Zl", "Zp", "Cs"})
+_TURNS = frozenset({"LRE", "RLE", "LRO", "RLO", "LRI", "RLI", "FSI"})
 _EXTENSION = re.compile(r"\.([0-9A-Za-z]{1,16})$")
 
 
@@ -83,13 +85,32 @@ def checked_name(name: str, *, field: str = "name") -> str:
     if "/" in name or "\\" in name:
         raise InvalidJob(field, "holds a folder: give the file's own name")
     for character in name:
-        if unicodedata.category(character) in {"Cc", "Zl", "Zp", "Cs"}:
+        if unicodedata.category(character) in _CONTROLS:
             raise InvalidJob(field, "holds a line break or another control character")
-        if unicodedata.bidirectional(character) in {"LRE", "RLE", "LRO", "RLO", "LRI", "RLI", "FSI"}:
+        if unicodedata.bidirectional(character) in _TURNS:
             raise InvalidJob(field, "holds a character that turns the direction of reading: the type would be hidden")
     if (size_bytes := len(name.encode())) > MAX_NAME_BYTES:
         raise InvalidJob(field, f"{size_bytes} bytes; at most {MAX_NAME_BYTES}")
     return name
+
+
+def fitting_name(name: str) -> str:
+    """A file's name out of any text: what ``checked_name`` would refuse is replaced or left out, what is long is cut."""
+    shown = "".join(_fitting(character) for character in name).strip(" .") or "file"
+    stem, dot, extension = shown.rpartition(".")
+    if not dot or not stem or len(extension) > 16:
+        stem, extension = shown, ""
+    room = MAX_NAME_BYTES - len(f".{extension}".encode() if extension else b"")
+    stem = stem.encode()[:room].decode(errors="ignore")
+    return f"{stem}.{extension}" if extension else stem
+
+
+def _fitting(character: str) -> str:
+    if character in "/\\":
+        return "_"
+    if unicodedata.category(character) in _CONTROLS:
+        return " "
+    return "" if unicodedata.bidirectional(character) in _TURNS else character
 
 
 def check(name: str, head: bytes, size_bytes: int, *, most_bytes: int = MAX_FILE_BYTES) -> Taken:

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import http.client
-import io
 import json
-import logging
-import re
-import socket
-import time
 from collections.abc import Iterable, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeGuard, TypeVar
+from typing import Any, BinaryIO, Self
 from urllib.parse import quote_plus, urlencode
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import PoolManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, ProxyError
+from requests_toolbelt.multipart.encoder import MultipartEncoder
 
+from dingqueue.files.limits import MediaType
 from dingqueue_worker.dingtalk.answers import Answer
 from dingqueue_worker.dingtalk.errors import NoAnswer, NotSent, Unanswered
 from dingqueue_worker.dingtalk.signing import robot_query
 from dingqueue_worker.settings import App, Robot, Secret
+from dingqueue_worker.watched import (
+    FAILED,
+    NETWORK_ERRORS,
+    NOT_SENT,
+    UNANSWERED,
+    bottom,
+    exchange,
+    mask_library_logs,
+    watch,
+)
 
 #: DingTalk's answers have a few hundred bytes; a longer one is somebody else's page, and its head is enough.
 MAX_ANSWER_BYTES = 64 * 1024
-#: A connection that idled longer is not used again: the far side, or a NAT between, may have dropped it without our
-#: seeing it, and then nobody could tell whether the request was taken. A new handshake is cheaper than that doubt.
-MAX_IDLE_S = 10.0
 _CHUNK_BYTES = 8 * 1024
 _SAFE_HEADERS = {
     "Accept": "application/json",
@@ -92,7 +90,7 @@ class Api:
         for scheme in ("http://", "https://"):
             # max_retries=0: a repeated POST behind our back is a second message.
             self._session.mount(scheme, _Adapter(pool_connections=4, pool_maxsize=pool_size, max_retries=0))
-        _mask_library_logs()
+        mask_library_logs()
 
     def robot_send(self, robot: Robot, body: bytes, *, timestamp_ms: int) -> Answer:
         """Post a message through a custom robot, signed for ``timestamp_ms`` if the robot has a secret.
@@ -136,6 +134,18 @@ class Api:
             body: The final UTF-8 bytes of the JSON body.
         """
         return _answered(self._call_older(path, token, body))
+
+    def media_upload(self, file: MediaFile, *, token: Secret, timeout_s: float) -> Answer:
+        """Upload a file; the ``media_id`` of the answer stands for it from then on.
+
+        https://open.dingtalk.com/document/development/upload-media-files
+
+        Args:
+            file: Read from its start, in pieces.
+            token: The app's.
+            timeout_s: For the whole of it, however slow the line is.
+        """
+        return _answered(self._upload(file, token, timeout_s))
 
     def knock(self) -> Answer:
         """Look at the older host's robots with a GET that names none: it is refused (43002), counted for nobody and sends nothing."""
@@ -190,34 +200,74 @@ class Api:
         url = f"{self._oapi.url}{path}?{urlencode({'access_token': token.reveal()})}"
         return self._exchange(_json_request("POST", url, body), self._oapi, hide=(token,))
 
+    def _upload(self, file: MediaFile, token: Secret, timeout_s: float) -> Answer | NoAnswer:
+        file.content.seek(0)
+        part = (file.name, _Part(file.content, file.size_bytes), "application/octet-stream")
+        # The type stands in the query too: DingTalk's page says so for those who are told that it is wrong.
+        form = MultipartEncoder([("type", file.media_type), ("media", part)])
+        query = urlencode({"access_token": token.reveal(), "type": file.media_type})
+        headers = _SAFE_HEADERS | {"Content-Type": form.content_type}
+        request = requests.Request("POST", f"{self._oapi.url}/media/upload?{query}", headers=headers, data=form)
+        return self._exchange(request, self._oapi, hide=(token,), total_timeout_s=timeout_s)
+
     def _exchange(
-        self, request: requests.Request, host: _Host, *, hide: Iterable[Secret | None] = ()
+        self,
+        request: requests.Request,
+        host: _Host,
+        *,
+        hide: Iterable[Secret | None] = (),
+        total_timeout_s: float | None = None,
     ) -> Answer | NoAnswer:
-        exchange = _Exchange(deadline=time.monotonic() + self._total_timeout_s)
-        reset = _current.set(exchange)
-        try:
-            prepared = self._session.prepare_request(request)
-            # Not Session.send: it reads the whole body of a redirect, however long, and follows what it names.
-            response = self._session.get_adapter(host.url).send(
-                prepared,
-                stream=True,
-                timeout=self._timeouts,
-                verify=host.verify,
-                cert=host.cert,
-                proxies=dict(host.proxies),
-            )
+        connect_s, silence_s = self._timeouts
+        with exchange(total_timeout_s or self._total_timeout_s) as one:
             try:
-                return _answer(response, hide)
-            finally:
-                response.close()
-        # requests' own errors are OSErrors; urllib3's and http.client's slip through it in places.
-        except (OSError, HTTPError, http.client.HTTPException) as error:
-            kind = type(_bottom(error)).__name__
-            if exchange.left:
-                return Unanswered(kind, f"sent, and nobody saw the end: {_UNANSWERED.get(kind, _FAILED)}")
-            return NotSent(kind, f"nothing was sent: {_NOT_SENT.get(kind, _FAILED)}")
-        finally:
-            _current.reset(reset)
+                # Not Session.send: it reads the whole body of a redirect, however long, and follows what it names.
+                response = self._session.get_adapter(host.url).send(
+                    self._session.prepare_request(request),
+                    stream=True,
+                    timeout=(connect_s, total_timeout_s or silence_s),
+                    verify=host.verify,
+                    cert=host.cert,
+                    proxies=dict(host.proxies),
+                )
+                try:
+                    return _answer(response, hide)
+                finally:
+                    response.close()
+            except NETWORK_ERRORS as error:
+                kind = type(bottom(error)).__name__
+                if one.left:
+                    return Unanswered(kind, f"sent, and nobody saw the end: {UNANSWERED.get(kind, FAILED)}")
+                return NotSent(kind, f"nothing was sent: {NOT_SENT.get(kind, FAILED)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaFile:
+    """A file as it is uploaded.
+
+    Attributes:
+        name: With the extension that DingTalk knows its type by.
+        media_type: What DingTalk is told that it is.
+        content: A file that can be read again.
+        size_bytes: All of it.
+    """
+
+    name: str
+    media_type: MediaType
+    content: BinaryIO
+    size_bytes: int
+
+
+class _Part:
+    """A file as the form reads it: never asked for its descriptor, so that what is small stays in memory."""
+
+    def __init__(self, content: BinaryIO, size_bytes: int) -> None:
+        self._content, self.len = content, size_bytes
+
+    def read(self, size_bytes: int = -1) -> bytes:
+        data = self._content.read(self.len if size_bytes < 0 else min(size_bytes, self.len))
+        self.len -= len(data)
+        return data
 
 
 def _answered(got: Answer | NoAnswer) -> Answer:
@@ -269,175 +319,10 @@ def _host(session: requests.Session, url: str) -> _Host:
     return _Host(url=url, proxies=proxies, verify=found["verify"], cert=found["cert"])
 
 
-# --- One request's clock, and whether it has left ---------------------------------------------------------------
-#
-# The libraries' exceptions cannot say whether a request left: a TLS error, a timeout and a reset look alike before and
-# after. And their timeouts restart with every byte that drips in. So the connection itself notes the moment of the
-# first byte, and reads against one deadline.
-
-
-@dataclass(slots=True, kw_only=True)
-class _Exchange:
-    deadline: float
-    left: bool = False
-
-    def left_s(self) -> float:
-        return self.deadline - time.monotonic()
-
-
-_current: ContextVar[_Exchange] = ContextVar("dingqueue_exchange")
-
-
-class _DeadlineReader(io.RawIOBase):
-    """A socket's raw reader that waits for no byte past the deadline."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, exchange: _Exchange) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._silence_s = sock.gettimeout()
-        self._exchange = exchange
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        left_s = self._exchange.left_s()
-        if left_s <= 0:
-            raise TimeoutError("the request's total time is over")
-        self._sock.settimeout(left_s if self._silence_s is None else min(self._silence_s, left_s))
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _DeadlineResponse(http.client.HTTPResponse):
-    def __init__(
-        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
-    ) -> None:
-        super().__init__(sock, debuglevel, method, url)
-        raw = self.fp.detach()
-        self.fp = io.BufferedReader(_DeadlineReader(raw, sock, _current.get()))
-
-
-class _Watched(HTTPConnection):
-    """A connection that notes when a request leaves, and is not used again after a long idle time."""
-
-    response_class = _DeadlineResponse
-    _used_at = 0.0
-
-    @property
-    def is_connected(self) -> bool:
-        """The pool asks this before it hands a kept connection out."""
-        return time.monotonic() - self._used_at < MAX_IDLE_S and super().is_connected
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        exchange = _current.get()
-        if exchange.left_s() <= 0:
-            raise ConnectTimeoutError(self, "the request's total time is over before it left")
-        self._used_at = time.monotonic()
-        exchange.left = True
-        super().request(*args, **kwargs)
-
-    def send(self, data: Any) -> None:
-        if self.sock is not None:
-            left_s = _current.get().left_s()
-            if left_s <= 0:
-                raise TimeoutError("the request's total time is over")
-            self.sock.settimeout(left_s)
-        super().send(data)
-
-
-class _WatchedTls(_Watched, HTTPSConnection):
-    pass
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Watched
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedTls
-
-
-_Manager = TypeVar("_Manager", bound=PoolManager)
-
-
-def _watch(manager: _Manager) -> _Manager:
-    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-    return manager
-
-
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        _watch(self.poolmanager)
+        watch(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        return _watch(super().proxy_manager_for(*args, **kwargs))
-
-
-# --- Words without secrets --------------------------------------------------------------------------------------
-
-_FAILED = "the connection failed"
-_NOT_SENT = {
-    "NameResolutionError": "the host's name was not found",
-    "gaierror": "the host's name was not found",
-    "ConnectionRefusedError": "connection refused",
-    "ConnectionResetError": "the connection was reset at once",
-    "ConnectTimeoutError": "no connection in time",
-    "TimeoutError": "no connection in time",
-    "ReadTimeoutError": "no connection in time",
-    "ProxyError": "the proxy did not connect us",
-    "SSLError": "the TLS handshake failed",
-    "SSLCertVerificationError": "the server's certificate was not accepted",
-    "CertificateError": "the server's certificate was not accepted",
-}
-_UNANSWERED = {
-    "ReadTimeoutError": "no answer in time",
-    "TimeoutError": "no answer in time",
-    "RemoteDisconnected": "the connection ended before an answer",
-    "ConnectionResetError": "the connection was reset before an answer",
-    "BrokenPipeError": "the connection was reset before an answer",
-    "IncompleteRead": "the answer was cut short",
-    "InvalidChunkLength": "the answer was cut short",
-    "BadStatusLine": "what came back was not HTTP",
-}
-
-
-def _bottom(error: BaseException) -> BaseException:
-    """The error that the libraries wrapped, as far down as it still names what happened."""
-    while not isinstance(error, ProxyError):
-        inside = (getattr(error, "reason", None), *error.args, error.__cause__)
-        inner = next((part for part in inside if _is_network(part)), None)
-        if inner is None:
-            break
-        error = inner
-    return error
-
-
-def _is_network(part: object) -> TypeGuard[BaseException]:
-    return isinstance(part, OSError | HTTPError | http.client.HTTPException)
-
-
-#: Whatever urllib3 logs with a URL in it (every request, at DEBUG) holds the token and the signature.
-_LIBRARY_LOGGERS = ("connection", "connectionpool", "poolmanager", "response", "util.retry")
-_QUERY = re.compile(r"\?[^\s'\"]*")
-
-
-class _MaskQueries(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg = _QUERY.sub("?***", record.getMessage())
-        record.args = ()
-        return True
-
-
-_MASK_QUERIES = _MaskQueries()
-
-
-def _mask_library_logs() -> None:
-    for name in _LIBRARY_LOGGERS:
-        logging.getLogger(f"urllib3.{name}").addFilter(_MASK_QUERIES)
+        return watch(super().proxy_manager_for(*args, **kwargs))

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 #: https://www.rfc-editor.org/rfc/rfc6052
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_HOST = re.compile(r"[\w.*-]+|\[[0-9a-fA-F:.]+\]")
+_NAME = re.compile(r"[\w.-]+")
 
 
 def checked_host(text: str) -> str:
@@ -19,9 +19,17 @@ def checked_host(text: str) -> str:
         ValueError: It is none.
     """
     host, port = _apart(text.strip().lower().rstrip("."))
-    if not host or _HOST.fullmatch(f"[{host}]" if ":" in host else host) is None or "*" in host:
+    if _NAME.fullmatch(host) is None and not _is_ipv6(host):
         raise ValueError("expected a host like files.corp.example, 10.0.0.5 or [fd00::5], with :port to narrow it")
     return _joined(host, port)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class OpenHosts:
@@ -74,7 +82,7 @@ def _carried(ip: IPv6Address) -> IPv4Address | None:
 
 
 def _apart(text: str) -> tuple[str, int | None]:
-    if found := re.fullmatch(r"\[([^\]]*)\](?::([0-9]{1,5}))?", text):
+    if found := re.fullmatch(r"\[([0-9a-f:.]*:[0-9a-f:.]*)\](?::([0-9]{1,5}))?", text):
         return found[1], _port(found[2])
     if text.count(":") > 1:
         return text, None

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 
-from dingqueue_worker.dingtalk import api as api_module
+from dingqueue_worker import watched
 from dingqueue_worker.dingtalk.answers import classify
 from dingqueue_worker.dingtalk.api import MAX_ANSWER_BYTES, Api
 from dingqueue_worker.dingtalk.errors import NoAnswer, NotSent, Unanswered
@@ -406,7 +406,7 @@ def test_a_kept_connection_that_the_far_side_reset_is_not_used() -> None:
 
 def test_a_connection_that_idled_long_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something in between may have forgotten it, and then nobody could say whether a request was taken."""
-    monkeypatch.setattr(api_module, "MAX_IDLE_S", 0.0)
+    monkeypatch.setattr(watched, "MAX_IDLE_S", 0.0)
     with RawServer(OK) as server, an_api(server.url) as api:
         post(api)
         post(api)
