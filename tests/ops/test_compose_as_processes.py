@@ -82,7 +82,9 @@ def test_nobody_asked_for_more_than_the_acl_allows(system: ComposeAsProcesses) -
     # Whoever runs the tests above in any order or alone: make some traffic of each kind first.
     sent = system.exec("worker", "dingqueue", "send", "release", "Under the ACL", "--wait", "30")
     producer = (system.secrets / "redis_producer").read_text().strip()
+    stormy = system.exec("worker", "dingqueue", "send", "builds", "One of a storm", "--wait", "30")
     as_application = system.exec("worker", "dingqueue", "send", "ops", "As an application", "--broker-url", producer)
+    in_a_storm = system.exec("worker", "dingqueue", "send", "builds", "Another", "--broker-url", producer)
     # What beat publishes every ten minutes.
     ticked = system.exec("beat", "python", "-m", "celery", "-A", "dingqueue_worker.main", "call", "dingqueue.prune")
     admin = redis.Redis.from_url((system.secrets / "redis_admin").read_text().strip(), decode_responses=True)
@@ -91,7 +93,9 @@ def test_nobody_asked_for_more_than_the_acl_allows(system: ComposeAsProcesses) -
     admin.close()
 
     assert sent.returncode == 0, sent.stderr
+    assert stormy.returncode == 0, stormy.stderr
     assert as_application.returncode == 0, as_application.stderr
+    assert in_a_storm.returncode == 0, in_a_storm.stderr
     assert ticked.returncode == 0, ticked.stderr
     assert [(entry["username"], entry["object"], entry["reason"]) for entry in denied] == []
 
