@@ -440,7 +440,7 @@ def test_a_wrong_address_is_refused_at_once_and_not_shown(
 
 
 def test_several_brokers_may_be_named() -> None:
-    Client("amqp://a:5672//;amqp://b:5672//", state_url="redis://h").close()
+    Client("amqp://a:5672;amqp://b:5672", state_url="redis://h").close()
 
 
 def test_no_password_in_what_is_raised() -> None:

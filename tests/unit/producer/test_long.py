@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -160,6 +162,44 @@ def test_where_people_leave_no_room_it_is_refused() -> None:
 
     with pytest.raises(InvalidJob, match="leave no room for the text"):
         render_webhook(job)
+
+
+# The door is as narrow as the narrowest robot
+
+PICTURE = "https://e.com/p.png"
+UNCUT: dict[str, Callable[[str], SendJob]] = {
+    "text": lambda text: send_job("ops", text, mention=["alice", "bob"], too_long="refuse"),
+    "markdown": lambda text: send_job("ops", markdown=text, title="t", mention=["alice", "bob"], too_long="refuse"),
+    "link": lambda text: send_job("ops", link={"title": "t", "text": text, "url": "https://e.com"}),
+    "feed": lambda text: send_job(
+        "ops", feed={"items": [{"title": text, "url": "https://e.com", "picture_url": PICTURE}]}
+    ),
+    "card": lambda text: send_job(
+        "ops",
+        card={"title": "t", "text": text, "buttons": [{"title": "b", "url": "https://e.com"}]},
+        mention=["alice", "bob"],
+    ),
+}
+
+
+@pytest.mark.parametrize("form", UNCUT)
+def test_the_longest_that_is_accepted_fits_the_widest_robot_and_one_more_is_refused(form: str) -> None:
+    job_of = UNCUT[form]
+
+    def accepted(size: int) -> bool:
+        try:
+            return bool(job_of("x" * size))
+        except InvalidJob:
+            return False
+
+    longest = bisect.bisect_left(range(20_000), True, key=lambda size: not accepted(size + 1))
+    assert 19_000 < longest < 19_900
+
+    widest = {"alice": Rung(user_id="a" * 64), "bob": Rung(user_id="b" * 64)}
+    (body,) = render_webhook(job_of("x" * longest), people=widest, keywords=("监" * 66 + "ab",)).bodies
+    assert len(encode(body)) == MAX_BODY_BYTES
+    (plain,) = render_webhook(job_of("x" * longest), people=widest).bodies
+    assert len(encode(plain)) < MAX_BODY_BYTES
 
 
 # Properties of every message
