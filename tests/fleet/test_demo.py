@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from dingqueue_worker import children
 from support.waiting import wait_for
@@ -98,3 +100,21 @@ def test_what_it_leaves_running_can_be_used(kept: Demo) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "delivered" in done.stdout
+
+
+def test_flower_and_the_metrics_page_have_real_numbers(kept: Demo) -> None:
+    pages = dict(re.findall(r"(Flower|figures)[^:]*: +(http://\S+)", kept.said()))
+
+    def metrics() -> str:
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(pages["figures"], timeout=10).text
+        return ""
+
+    def flower() -> bool:
+        with contextlib.suppress(requests.ConnectionError):
+            return requests.get(f"{pages['Flower']}/tasks", timeout=10).ok
+        return False
+
+    wait_for(lambda: re.search(r'jobs_ended_total\{.*state="delivered"\} [1-9]', metrics()), within_s=30, every_s=0.2)
+    assert 'dingqueue_processes{role="worker"} 1.0' in metrics()
+    wait_for(flower, within_s=30, every_s=0.2)

@@ -24,7 +24,7 @@ from dingqueue_worker.delivery import Delivery, InAppsName
 from dingqueue_worker.digests import fold
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.directory import Directory
-from dingqueue_worker.health import Shown
+from dingqueue_worker.health import Shown, awaited
 from dingqueue_worker.pace import pace_of, uploads_to
 from dingqueue_worker.pacer import Pacer, step
 from dingqueue_worker.settings import Settings
@@ -110,7 +110,9 @@ def create_app(settings: Settings) -> Celery:
     schedule.register(app, settings, store=store, tokens=tokens, files=files)
     app.steps["worker"].add(step(pacer))
     app.steps["consumer"].add(BundledEvents)
-    progress.steps(app, lambda worker: _worker_health(app, worker, settings, store(), pacer()))
+    if settings.health or awaited():
+        # Nobody asks, nothing runs: neither a thread nor a timer.
+        progress.steps(app, lambda worker: _worker_health(app, worker, settings, store(), pacer()))
     app.conf.beat_scheduler = progress.scheduler(
         lambda: progress.BeatHealth(store=store(), who=_who("beat"), address=settings.health)
     )

@@ -37,6 +37,7 @@ _ELSEWHERE = {
     "sandbox": ("dingqueue_worker.sandbox.command:sandbox", "sandbox", "A local DingTalk that keeps DingTalk's rules."),
     "doctor": ("dingqueue_worker.doctor:doctor", "worker", "What is wrong, and what to type."),
     "flower": ("dingqueue_worker.flower:flower", "monitor", "Watch tasks and workers in a browser: Celery's Flower."),
+    "health": ("dingqueue_worker.health_command:health", "worker", "Do Redis, workers and beat give signs of life?"),
     "metrics": ("dingqueue_worker.metrics:metrics", "monitor", "Serve the fleet's figures to Prometheus."),
 }
 

@@ -313,18 +313,16 @@ def _read(console: Console, stage: _Stage) -> None:
 
 
 def _keep(console: Console, stage: _Stage) -> None:
-    port = free_port()
-    with (stage.folder / "flower.log").open("wb") as log:
-        command = [sys.executable, "-m", "celery", "-A", "dingqueue_worker.main", "flower"]
-        flower = children.start(
-            [*command, "--address=127.0.0.1", f"--port={port}"],
-            env={**stage.env, "FLOWER_UNAUTHENTICATED_API": "false"},
-            cwd=stage.folder,
-            output=log,
-        )
-    stage.stack.callback(children.stop, flower, grace_s=5.0)
+    ports = {"flower": free_port(), "metrics": free_port()}
+    for name, port in ports.items():
+        with (stage.folder / f"{name}.log").open("wb") as log:
+            command = [sys.executable, "-m", "dingqueue_worker", name, "--port", str(port)]
+            child = children.start(command, env=stage.env, cwd=stage.folder, output=log)
+        stage.stack.callback(children.stop, child, grace_s=5.0)
     console.print(f"\nThe inbox, as people see it:  [bold]{stage.sandbox.url}[/]", soft_wrap=True)
-    console.print(f"Flower, Celery's window:      [bold]http://127.0.0.1:{port}[/]\n\nIn another terminal:")
+    console.print(f"Flower, Celery's window:      [bold]http://127.0.0.1:{ports['flower']}[/]")
+    console.print(f"The figures for Prometheus:   [bold]http://127.0.0.1:{ports['metrics']}/metrics[/]")
+    console.print("\nIn another terminal:")
     for name in ("DINGQUEUE_BROKER_URL", "DINGQUEUE_CONFIG"):
         console.print(f"  export {name}={stage.env[name]}", soft_wrap=True)
     console.print('  dingqueue send ops "Hello" --mention alice --wait 10\n  dingqueue lanes --watch\n')

@@ -106,6 +106,11 @@ class Page:
             self._thread.join(timeout=5.0)
 
 
+def awaited() -> bool:
+    """Whether systemd started us and waits to be told."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
+
+
 def notify(words: str) -> None:
     """Tell systemd (``READY=1``, ``WATCHDOG=1``); nothing where it did not start us. See sd_notify(3)."""
     path = os.environ.get("NOTIFY_SOCKET")

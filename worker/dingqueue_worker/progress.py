@@ -256,7 +256,6 @@ class BeatHealth:
     def __init__(self, *, store: Store, who: str, address: tuple[str, int] | None) -> None:
         self._store, self._who = store, who
         self._ticked_s = time.monotonic()
-        self._heard_s = 0.0
         self._reached_s: float | None = None
         self._page = None
         if address:
