@@ -75,7 +75,9 @@ def _job_options(command: F) -> F:
 @contextmanager
 def _client(broker_url: str | None, state_url: str | None) -> Iterator[Client]:
     # The client's own log lines would say again what the exit code and the message say.
-    logging.getLogger("dingqueue").setLevel(logging.ERROR)
+    said = logging.getLogger("dingqueue")
+    level = said.level
+    said.setLevel(logging.ERROR)
     try:
         client = Client(broker_url, state_url=state_url)
     except ValueError as error:
@@ -88,6 +90,7 @@ def _client(broker_url: str | None, state_url: str | None) -> Iterator[Client]:
         raise Stop(Exit.UNREACHABLE, str(error)) from error
     finally:
         client.close()
+        said.setLevel(level)
 
 
 @main.command()
