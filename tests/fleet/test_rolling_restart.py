@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 from dingqueue_worker.sandbox.client import Space
 from support.figures import Figure
-from support.fleet import Fleet
+from support.fleet import Fleet, Process
+from support.waiting import wait_for
 
 ROBOTS = [f"r{number}" for number in range(6)]
 CONFIG = "".join(
@@ -17,6 +19,10 @@ CONFIG = "".join(
 WORKERS, ROUNDS = 3, 2
 #: What the compose file, Kubernetes and systemd give a worker to come to its end.
 GRACE_S = 30.0
+
+
+def says_more_often(worker: Process, times: int) -> bool:
+    return worker.log().count("ready.") > times
 
 
 def test_it_loses_nothing_doubles_nothing_and_takes_its_time(space: Space, figure: Figure) -> None:
@@ -44,7 +50,7 @@ def test_it_loses_nothing_doubles_nothing_and_takes_its_time(space: Space, figur
                     took_s.append(time.monotonic() - began_s)
                     said = worker.log().count("ready.")
                     worker.restart()
-                    fleet.wait_until(lambda worker=worker, said=said: worker.log().count("ready.") > said)
+                    wait_for(partial(says_more_often, worker, said), within_s=30, what="it is back")
         finally:
             over.set()
             sending.join()
