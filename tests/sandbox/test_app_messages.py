@@ -331,6 +331,7 @@ class TestFiles:
         download = requests.get(file.url, timeout=5)
         assert download.headers["content-disposition"].startswith("attachment")
         assert download.headers["content-type"] == "application/octet-stream"
+        assert download.headers["content-security-policy"] == "default-src 'none'; sandbox"
 
     @pytest.mark.parametrize(
         ("kind", "name", "size_bytes", "errcode"),

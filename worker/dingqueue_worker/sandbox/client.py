@@ -624,7 +624,9 @@ class Sandbox:
         """
         ready = Path(self._folder.name) / "ready"
         log = os.open(self._log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-        command = [sys.executable, "-m", "dingqueue_worker.sandbox", "--port", "0", "--ready-file", str(ready)]
+        # Both named: the environment may say otherwise for a sandbox of its own.
+        where = ["--host", "127.0.0.1", "--port", "0", "--ready-file", str(ready)]
+        command = [sys.executable, "-m", "dingqueue_worker.sandbox", *where]
         try:
             self._child = children.start(command, output=log)
         finally:
