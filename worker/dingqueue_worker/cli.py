@@ -79,17 +79,15 @@ def _client(broker_url: str | None, state_url: str | None) -> Iterator[Client]:
     level = said.level
     said.setLevel(logging.ERROR)
     try:
-        client = Client(broker_url, state_url=state_url)
-    except ValueError as error:
-        raise Stop(Exit.USAGE, str(error)) from error
-    try:
-        yield client
+        with Client(broker_url, state_url=state_url) as client:
+            yield client
     except InvalidJob as error:
         raise Stop(Exit.REFUSED, str(error)) from error
     except EnqueueFailed as error:
         raise Stop(Exit.UNREACHABLE, str(error)) from error
+    except ValueError as error:  # a URL that is none
+        raise Stop(Exit.USAGE, str(error)) from error
     finally:
-        client.close()
         said.setLevel(level)
 
 
