@@ -133,6 +133,10 @@ def test_no_page_shows_a_secret_or_a_word_of_a_message(watched: Watched, jobs: t
         assert answer.status_code == 200, path
         for planted in (TOKEN, SECRET, "PLANTED", MOBILE, LOGIN[1]):
             assert planted not in answer.text, f"{path} shows {planted}"
+    for words in (("metrics", "--once"), ("dead", "list", "--json"), ("lanes", "--json"), ("health", "--json")):
+        said = watched.fleet.command(*words).stdout
+        assert said, words
+        assert not [planted for planted in (TOKEN, SECRET, "PLANTED", MOBILE) if planted in said], words
     assert "PLANTED" not in watched.fleet.logs()
     assert MOBILE not in watched.fleet.logs()
 

@@ -87,8 +87,21 @@ def test_the_scaler_counts_jobs_that_may_go_now() -> None:
     assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (hpa["minReplicas"], hpa["maxReplicas"])
 
 
+@pytest.mark.parametrize("component", ["keda", "hpa"])
+def test_the_scaler_alone_says_how_many_workers_there_are(component: str, tmp_path: Path) -> None:
+    built = _with(component, tmp_path)
+
+    replicas = {one["metadata"]["name"]: one["spec"].get("replicas") for one in built if one["kind"] == "Deployment"}
+    assert replicas["dingqueue-worker"] is None
+    assert replicas["dingqueue-beat"] == 2
+
+
 @pytest.mark.parametrize("component", ["keda", "hpa", "prometheus-operator", "valkey"])
 def test_every_component_can_be_put_on(component: str, tmp_path: Path) -> None:
+    assert any("dingqueue" in one["metadata"]["name"] for one in _with(component, tmp_path))
+
+
+def _with(component: str, tmp_path: Path) -> list[dict[str, Any]]:
     overlay = tmp_path / "overlay"
     overlay.mkdir()
     (overlay / "kustomization.yaml").write_text(
@@ -96,7 +109,7 @@ def test_every_component_can_be_put_on(component: str, tmp_path: Path) -> None:
         f"components: [{_relative(overlay, OPS / 'k8s/components' / component)}]\n"
     )
 
-    assert "dingqueue" in run("kubectl", "kustomize", "--load-restrictor", "LoadRestrictionsNone", overlay)
+    return list(yaml.safe_load_all(run("kubectl", "kustomize", "--load-restrictor", "LoadRestrictionsNone", overlay)))
 
 
 def _relative(start: Path, to: Path) -> str:
