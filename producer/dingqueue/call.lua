@@ -14,7 +14,7 @@
 --   job:<id>             hash   the job's record (fields below)
 --   body:<id>            string the job on the wire; apart, so that the small record stays packed
 --   lane:<destination>   zset   waiting job -> urgent first, then submission number
---   hold:<destination>   hash   {until, why}: the lane rests by itself (paused; a job of several steps waits to go on)
+--   hold:<destination>   hash   {until, why}: paused by somebody; {rests, rests_why}: a job of several steps waits to go on
 --   rest:<destination>   string until when a digest lane collects what comes, ms
 --   single:<destination> string its first job goes alone: nothing that waits there can be folded
 --   busy:<destination>   zset   job that is out -> end of its lease, ms; with "/<route>" those out by a route with a limit
@@ -137,32 +137,34 @@ local function stamp_permit(sender, permit, counts_from)
   if not pace then return end
   for _, window in ipairs(pace.windows) do
     local key = window_key(sender, window)
+    local lasts = counts_from - now + window[2]
     redis.call('ZADD', key, int(counts_from + window[2]), permit)
-    redis.call('PEXPIRE', key, int(window[2] + CALL_LEASE_CAP_MS))
+    -- As long as its longest permit, which may be another one; and longer, so that this need not be said each time.
+    if redis.call('PTTL', key) < lasts then redis.call('PEXPIRE', key, int(lasts + CALL_LEASE_CAP_MS)) end
   end
 end
 
-local function month_key(sender, pace) return base .. 'sender:' .. (pace.quota or sender) .. ':' .. month() end
+local function month_key(sender, pace, of) return base .. 'sender:' .. (pace.quota or sender) .. ':' .. (of or month()) end
 
-local function count_month(sender, n)
+-- The month that it was counted in, for when it must be taken back; nil where nobody counts.
+local function count_month(sender, n, of)
   local pace = sender_pace(sender)
-  if not pace or not (pace.month or pace.quota) then return end
-  local key = month_key(sender, pace)
+  if not pace or not (pace.month or pace.quota) then return nil end
+  of = of or month()
+  local key = month_key(sender, pace, of)
   redis.call('INCRBY', key, n)
   redis.call('PEXPIRE', key, 40 * DAY_MS)
+  return of
 end
 
 local function take_permit(sender, permit, counts_from)
   stamp_permit(sender, permit, counts_from)
-  count_month(sender, 1)
+  return count_month(sender, 1)
 end
 
-local function give_permit_back(sender, permit)
-  local pace = sender_pace(sender)
-  if not pace then return end
-  for _, window in ipairs(pace.windows) do redis.call('ZREM', window_key(sender, window), permit) end
-  count_month(sender, -1)
-  if pace.shared then touched[sender] = true end
+-- What was not sent, or not counted by DingTalk, is taken back in the month in which it was counted.
+local function uncount_month(sender, id)
+  count_month(sender, -1, redis.call('HGET', base .. 'job:' .. id, 'month') or nil)
 end
 
 -- What may close a sender: itself, and the app that it is an interface of.
@@ -171,6 +173,19 @@ local function closings(sender)
   local pace = sender_pace(sender)
   if pace and pace.of then keys[2] = base .. 'sender:' .. pace.of .. ':closed' end
   return keys
+end
+
+-- The permit is free again; if it was a probe's, the next job is the probe.
+local function give_permit_back(sender, id, grant)
+  local permit = id .. '/' .. grant
+  local pace = sender_pace(sender)
+  if not pace then return end
+  for _, window in ipairs(pace.windows) do redis.call('ZREM', window_key(sender, window), permit) end
+  uncount_month(sender, id)
+  for _, closed in ipairs(closings(sender)) do
+    if redis.call('HGET', closed, 'probe') == permit then redis.call('HDEL', closed, 'probe', 'probe_until') end
+  end
+  if pace.shared then touched[sender] = true end
 end
 
 -- When a sender is closed: until when, else nil. The first job after a mute is a probe: no second one beside it.
@@ -227,10 +242,11 @@ local function way(pace, need, route)
   return found.senders, name, found.in_flight
 end
 
-local function leave_turns(destination, senders)
+-- `but` are senders whose turn the lane keeps.
+local function leave_turns(destination, senders, but)
   for _, sender in ipairs(senders) do
     local sp = sender_pace(sender)
-    if sp and sp.shared and redis.call('ZREM', base .. 'turns:' .. sender, destination) == 1 then touched[sender] = true end
+    if sp and sp.shared and not (but and but[sender]) and redis.call('ZREM', base .. 'turns:' .. sender, destination) == 1 then touched[sender] = true end
   end
 end
 
@@ -239,11 +255,10 @@ local function join_turns(destination, senders, urgent)
     local sp = sender_pace(sender)
     if sp and sp.shared then
       local key = base .. 'turns:' .. sender
-      local turn = redis.call('HINCRBY', base .. 'counts', 'turns', 1)
-      if urgent then
-        redis.call('ZADD', key, 'LT', int(turn - NORMAL), destination)
-      else
-        redis.call('ZADD', key, 'NX', int(turn), destination)
+      local turn = tonumber(redis.call('ZSCORE', key, destination) or nil)
+      if not turn or urgent ~= (turn < 0) then              -- a new one, or one of the other kind
+        turn = redis.call('HINCRBY', base .. 'counts', 'turns', 1)
+        redis.call('ZADD', key, int(urgent and turn - NORMAL or turn), destination)
       end
       redis.call('PEXPIRE', key, 40 * DAY_MS)
     end
@@ -258,7 +273,12 @@ local function pick_sender(destination, senders, urgent)
     local ahead = 0
     if sp and sp.shared then
       local key = base .. 'turns:' .. sender
-      ahead = redis.call('ZRANK', key, destination) or (urgent and 0 or redis.call('ZCARD', key))
+      local turn = tonumber(redis.call('ZSCORE', key, destination) or nil)
+      if turn and (turn < 0 or not urgent) then
+        ahead = redis.call('ZRANK', key, destination)
+      else                                                  -- as if it stood behind the last of its kind
+        ahead = urgent and redis.call('ZCOUNT', key, '-inf', '(0') or redis.call('ZCARD', key)
+      end
     end
     local full = full_until(sender, urgent, ahead)
     if full then
@@ -272,16 +292,13 @@ local function pick_sender(destination, senders, urgent)
   return best, at or now + 60000
 end
 
--- Forgets where a job waits or is out. Its permit is not touched.
-local function lift(id, destination)
+-- Forgets where a job waits or is out, whatever the pace was when it was called. Its permit is not touched.
+local function lift(id, destination, name)
   redis.call('ZREM', base .. 'lane:' .. destination, id)
   redis.call('ZREM', base .. 'later', id)
   redis.call('ZREM', base .. 'busy:' .. destination, id)
   redis.call('ZREM', base .. 'leases', id)
-  local pace = lane_pace(destination)
-  for name, route in pairs(pace and pace.routes or {}) do
-    if route.in_flight then redis.call('ZREM', base .. 'busy:' .. destination .. '/' .. name, id) end
-  end
+  if name then redis.call('ZREM', base .. 'busy:' .. destination .. '/' .. name, id) end
 end
 
 -- The job is out until its lease ends.
@@ -296,11 +313,11 @@ end
 -- The job's last state, kept as long as its lane says, or longer. Who died keeps its body, for replay.
 local function finish(id, state, cause, why, keep_longer_ms)
   local job = base .. 'job:' .. id
-  local record = redis.call('HMGET', job, 'kind', 'destination', 'submitted_ms', 'at_ms', 'replayed_ms', 'own_ms')
+  local record = redis.call('HMGET', job, 'kind', 'destination', 'submitted_ms', 'at_ms', 'replayed_ms', 'own_ms', 'way')
   local pace = lane_pace(record[2])
   local keep_ms = pace and (state == 'dead' and pace.keep_dead_ms or pace.keep_ms) or DAY_MS
   keep_ms = math.max(keep_ms, keep_longer_ms or 0)
-  lift(id, record[2])
+  lift(id, record[2], record[7])
   redis.call('ZREM', base .. 'expiry', id)
   redis.call('HSET', job, 'state', state, 'ended_ms', int(now), 'cause', cause, 'why', why)
   if state == 'dead' then
@@ -340,7 +357,8 @@ local function give(id, destination, kind, sender, name, ready)
   redis.call('HSETNX', job, 'ready_ms', int(ready))     -- a call that was lost goes on counting
   local rest = lane_pace(destination).digest_ms
   if rest then redis.call('SET', base .. 'rest:' .. destination, int(now + rest), 'PX', int(rest)) end
-  take_permit(sender, id .. '/' .. grant, now + lease)
+  local of = take_permit(sender, id .. '/' .. grant, now + lease)
+  if of then redis.call('HSET', job, 'month', of) end
   for _, closed in ipairs(closings(sender)) do
     if redis.call('EXISTS', closed) == 1 then
       redis.call('HSET', closed, 'probe', id .. '/' .. grant, 'probe_until', ends)
@@ -350,6 +368,15 @@ local function give(id, destination, kind, sender, name, ready)
   calls[#calls + 1] = kind
   calls[#calls + 1] = destination
   calls[#calls + 1] = int(grant)
+end
+
+-- Until when the lane rests by itself, and why; else nil.
+local function held_until(destination)
+  local held = redis.call('HMGET', base .. 'hold:' .. destination, 'until', 'why', 'rests', 'rests_why')
+  local paused, rests = tonumber(held[1] or 0), tonumber(held[3] or 0)
+  if math.max(paused, rests) <= now then return nil end
+  if paused >= rests then return paused, held[2] or '' end
+  return rests, held[4] or ''
 end
 
 -- A digest lane rests after each message; what came in a rest is folded into one before the next.
@@ -374,16 +401,20 @@ local function look(destination, most)
   local lane, due, busy = base .. 'lane:' .. destination, base .. 'due', base .. 'busy:' .. destination
   local pace = lane_pace(destination)
   local given, expired = 0, 0
-  local place, full, soonest = 0, {}, nil
+  local place, full, soonest, joined = 0, {}, nil, {}
   -- When the lane's first job might have gone: looking later than that is the fleet's own time.
   local planned = tonumber(redis.call('ZSCORE', due, destination) or now)
   local function wait(at)
     redis.call('ZADD', due, int(math.max(at, now + 1)), destination)
   end
+  local function wait_for_senders()
+    leave_turns(destination, pace.senders, joined)           -- where nothing that was looked at waits any more
+    return wait(soonest)
+  end
   while true do
     local id = redis.call('ZRANGE', lane, place, place)[1]
     if not id then
-      if soonest then return wait(soonest) end
+      if soonest then return wait_for_senders() end
       redis.call('ZREM', due, destination)
       if pace then leave_turns(destination, pace.senders) end
       return
@@ -398,10 +429,10 @@ local function look(destination, most)
       expired = expired + 1
       if expired >= 100 then return redis.call('ZADD', due, int(now), destination) end
     else
-      local held = redis.call('HGET', base .. 'hold:' .. destination, 'until')
-      if held and tonumber(held) > now then
+      local held = held_until(destination)
+      if held then
         leave_turns(destination, pace.senders)
-        return wait(tonumber(held))
+        return wait(held)
       end
       if redis.call('ZCARD', busy) >= pace.in_flight then
         leave_turns(destination, pace.senders)
@@ -420,12 +451,15 @@ local function look(destination, most)
         at = tonumber(redis.call('ZRANGE', busy .. '/' .. name, 0, 0, 'WITHSCORES')[2])
       else
         sender, at = pick_sender(destination, senders, urgent)
-        if not sender then join_turns(destination, senders, urgent) end
+        if not sender then
+          join_turns(destination, senders, urgent)
+          for _, one in ipairs(senders) do joined[one] = true end
+        end
       end
       if not sender then
         if not soonest or at < soonest then soonest = at end
         place = place + 1
-        if not name or place >= LOOK_PAST then return wait(soonest) end
+        if not name or place >= LOOK_PAST then return wait_for_senders() end
         full[name] = true
       else
         if pace.digest_ms and not urgent and tonumber(record[4] or 0) == 0 then

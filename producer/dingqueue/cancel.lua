@@ -9,7 +9,7 @@ local state, destination = record[1], record[2]
 if not state then return {'gone'} end
 -- After a first part has been seen, the rest belongs to it.
 if state ~= 'waiting' and state ~= 'called' or tonumber(record[5] or 0) > 0 then return {'too late', state} end
-if state == 'called' then give_permit_back(record[3], id .. '/' .. record[4]) end
+if state == 'called' then give_permit_back(record[3], id, record[4]) end
 finish(id, 'cancelled', 'cancelled', 'cancelled before it was sent')
 look(destination, MOST_CALLS)
 take_turns()

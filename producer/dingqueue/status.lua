@@ -26,6 +26,6 @@ for _, sender in ipairs(pace and way(pace, needs[1], needs[2]) or {}) do
     out[#out + 1] = {name, int(window[1]), int(window[2]), ends, int(closed_until(sender) or 0), closed[2] or '', closed[3] or ''}
   end
 end
-local held = redis.call('HMGET', base .. 'hold:' .. destination, 'until', 'why')
+local held, held_why = held_until(destination)
 local later = redis.call('ZSCORE', base .. 'later', ARGV[3])
-return {record, place and int(place) or '', later or '', held[1] or '', held[2] or '', int(now), out}
+return {record, place and int(place) or '', later or '', held and int(held) or '', held_why or '', int(now), out}

@@ -549,13 +549,16 @@ class Store:
                 pipe.zcard(f"{self._base}busy:{name}")
                 pipe.zrange(f"{self._base}lane:{name}", 0, 0)
                 pipe.zrange(f"{self._base}lane:{name}", _NORMAL, "+inf", byscore=True, offset=0, num=1)
-                pipe.hmget(f"{self._base}hold:{name}", "until", "why")
+                pipe.hmget(f"{self._base}hold:{name}", "until", "why", "rests", "rests_why")
             flat = _ask(pipe.execute)
         rows = [flat[at : at + 5] for at in range(0, len(flat), 5)]
         # Urgent jobs stand before older ones.
         oldest = self._submitted_ms([job_id for row in rows for job_id in {*row[2], *row[3]}])
         lanes = []
-        for name, (waiting, out, first, normal, held) in zip(names, rows, strict=True):
+        for name, (waiting, out, first, normal, (paused, paused_why, rests, rests_why)) in zip(
+            names, rows, strict=True
+        ):
+            held_ms, held_why = max((int(paused or 0), paused_why or ""), (int(rests or 0), rests_why or ""))
             own = tuple(
                 senders[sender]
                 for sender in json.loads(paces.get(name, '{"senders": []}'))["senders"]
@@ -567,8 +570,8 @@ class Store:
                     waiting=waiting,
                     out=out,
                     oldest_ms=min((oldest[one] for one in {*first, *normal} if one in oldest), default=None),
-                    held_until_ms=int(held[0]) if held[0] else None,
-                    held_why=held[1] or "",
+                    held_until_ms=held_ms or None,
+                    held_why=held_why,
                     drain_s=_drain_s(waiting, own, now_ms),
                     senders=own,
                 )

@@ -7,8 +7,10 @@ local function wait_for_retry(id, destination, score, step, wait_ms, why)
   if step > 0 and not (wait_ms > 0 and pace and pace.routes) then
     wait_in_lane(id, destination, FRONT)
     if wait_ms > 0 then
-      redis.call('HSET', base .. 'hold:' .. destination, 'until', int(now + wait_ms), 'why', why)
-      redis.call('PEXPIRE', base .. 'hold:' .. destination, int(wait_ms))
+      local key = base .. 'hold:' .. destination
+      local paused = tonumber(redis.call('HGET', key, 'until') or 0)
+      redis.call('HSET', key, 'rests', int(now + wait_ms), 'rests_why', why)
+      redis.call('PEXPIRE', key, int(math.max(wait_ms, paused - now)))
     end
   elseif wait_ms > 0 then
     redis.call('HSET', base .. 'job:' .. id, 'state', 'waiting')

@@ -29,6 +29,17 @@ for sender, pace in pairs(senders) do
     redis.call('DEL', base .. 'sender:' .. sender .. ':faults')
   end
 end
+-- Lanes that have a turn at a sender which is not theirs any more would hold up the others for ever.
+for sender, pace in pairs(senders) do
+  local key, theirs = base .. 'turns:' .. sender, {}
+  for _, destination in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+    local lane = lanes[destination]
+    for _, one in ipairs(pace.shared and lane and lane.senders or {}) do
+      if one == sender then theirs[destination] = true end
+    end
+    if not theirs[destination] then redis.call('ZREM', key, destination) end
+  end
+end
 for destination, pace in pairs(lanes) do
   redis.call('HSET', base .. 'pace', destination, cjson.encode(pace))
   if redis.call('ZCARD', base .. 'lane:' .. destination) > 0 then redis.call('ZADD', base .. 'due', int(now), destination) end

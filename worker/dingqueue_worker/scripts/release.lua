@@ -15,20 +15,26 @@ end
 for _, id in ipairs(ended('expiry')) do
   local record = redis.call('HMGET', base .. 'job:' .. id, 'state', 'step')
   redis.call('ZREM', base .. 'expiry', id)
-  -- What is out is settled by its attempt; what has begun is brought to its end.
-  if record[1] == 'waiting' and tonumber(record[2] or 0) == 0 then finish(id, 'expired', 'expired', 'not sent in time') end
+  if tonumber(record[2] or 0) == 0 then                     -- what has begun is brought to its end
+    local ends = tonumber(redis.call('ZSCORE', base .. 'leases', id) or nil)
+    if ends then                                            -- it is out, and may come back
+      redis.call('ZADD', base .. 'expiry', int(math.max(ends, now + 1)), id)
+    elseif record[1] == 'waiting' then
+      finish(id, 'expired', 'expired', 'not sent in time')
+    end
+  end
 end
 
 for _, id in ipairs(ended('leases')) do
   local job = base .. 'job:' .. id
-  local record = redis.call('HMGET', job, 'state', 'destination', 'sender', 'grant', 'step', 'score', 'calls')
+  local record = redis.call('HMGET', job, 'state', 'destination', 'sender', 'grant', 'step', 'score', 'way')
   local state, destination = record[1], record[2]
   redis.call('ZREM', base .. 'leases', id)
   if state then
-    lift(id, destination)
+    lift(id, destination, record[7])
     redis.call('ZADD', due, int(now), destination)
     if state == 'called' then                     -- the message was lost, or no worker is free: nothing has been sent
-      give_permit_back(record[3], id .. '/' .. record[4])
+      give_permit_back(record[3], id, record[4])
       count('lost_calls:' .. destination)
       wait_in_lane(id, destination, tonumber(record[5] or 0) > 0 and FRONT or record[6])
     elseif state == 'sending' then                -- the worker is gone in mid-attempt: its permit goes on counting

@@ -16,7 +16,8 @@ redis.call('HDEL', job, 'ended_ms')
 redis.call('HINCRBY', job, 'replays', 1)
 redis.call('ZADD', base .. 'expiry', expires, id)
 count('replayed')
-wait_in_lane(id, record[2], tonumber(record[4] or 0) > 0 and FRONT or record[3])
+-- What has begun goes before all that has not, in its own order: two of them must not mix their parts.
+wait_in_lane(id, record[2], tonumber(record[4] or 0) > 0 and string.format('%.17g', record[3] / 1e16) or record[3])
 look(record[2], MOST_CALLS)
 take_turns()
 return {'waiting', calls}

@@ -13,7 +13,7 @@ local step, steps, sent = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
 local wait_ms, most, why, cause = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], ARGV[12]
 local more = cjson.decode(ARGV[19])
 local job = base .. 'job:' .. id
-local record = redis.call('HMGET', job, 'state', 'grant', 'destination', 'sender', 'step', 'score', 'cause')
+local record = redis.call('HMGET', job, 'state', 'grant', 'destination', 'sender', 'step', 'score', 'way')
 local state, destination, sender = record[1], record[3], record[4]
 if not state then return {'stale', 'gone', calls, events} end
 
@@ -21,18 +21,24 @@ local permit = id .. '/' .. grant
 local good = verdict == 'delivered' or verdict == 'accepted'
 local current = state == 'sending' and record[2] == grant
 if not current then
-  -- Too late, but "it arrived" is news while the job is still to be sent, or was given up because nobody knew.
-  local open = state == 'waiting' or state == 'called' or state == 'sending' or state == 'dead' and record[7] == 'unknown'
-  if not (good and open and step == tonumber(record[5] or 0)) then return {'stale', state, calls, events} end
-  if state == 'called' then give_permit_back(sender, id .. '/' .. record[2]) end
-  if state == 'dead' then
+  -- Too late, but "it arrived" is news while the job is still to be sent, and after it was given up. Whose message is
+  -- not kept any more can only have arrived whole.
+  local open = state == 'waiting' or state == 'called' or state == 'sending'
+  local given_up = state == 'dead' or (state == 'expired' or state == 'cancelled') and step + 1 >= steps
+  if not (good and (open or given_up) and step == tonumber(record[5] or 0)) then return {'stale', state, calls, events} end
+  if state == 'called' then give_permit_back(sender, id, record[2]) end
+  if step > 0 then redis.call('HDEL', base .. 'hold:' .. destination, 'rests', 'rests_why') end
+  if given_up then
     redis.call('ZREM', base .. 'dead', id)
+    redis.call('PERSIST', job)
+    redis.call('PERSIST', base .. 'body:' .. id)
+    redis.call('HDEL', job, 'ended_ms')
     count('replayed')
   end
 else
-  if sent then stamp_permit(sender, permit, now) else give_permit_back(sender, permit) end
+  if sent then stamp_permit(sender, permit, now) else give_permit_back(sender, id, grant) end
   -- DingTalk does not count what it refused for its rate.
-  if sent and ARGV[17] == 'busy' then count_month(sender, -1) end
+  if sent and ARGV[17] == 'busy' then uncount_month(sender, id) end
   for _, closed in ipairs(closings(sender)) do
     if redis.call('EXISTS', closed) == 1 then
       -- Only a success opens it again for all; a probe that told nothing leaves the next job to be the probe.
@@ -60,7 +66,7 @@ else
 end
 if more.route then redis.call('HSET', job, 'route', more.route) end
 count('attempts:' .. destination .. ':' .. verdict .. ':' .. cause)
-lift(id, destination)
+lift(id, destination, record[7])
 let_go(id)
 
 -- "@" is the sender of this attempt; a late answer's sender is not known any more and closes nothing.
@@ -85,13 +91,17 @@ if closing ~= '' then
     end
   end
   local key = base .. 'sender:' .. closing .. ':closed'
-  local ends = math.max(now + close_ms, tonumber(redis.call('HGET', key, 'until') or 0))
-  redis.call('HSET', key, 'until', int(ends), 'cause', close_cause, 'why', ARGV[18], 'broken', broken and '1' or '0',
-    'mark', sp and sp.mark or '')
-  redis.call('HSETNX', key, 'since', int(now))
-  redis.call('HDEL', key, 'probe', 'probe_until')
-  -- Kept past its end: the first job afterwards is a probe.
-  redis.call('PEXPIRE', key, int(ends - now + (closing == '*' and 0 or 30 * DAY_MS)))
+  local closed = tonumber(redis.call('HGET', key, 'until') or 0)
+  local ends = math.max(now + close_ms, closed)
+  -- What closed it for longer goes on saying why.
+  if broken or ends > closed then
+    redis.call('HSET', key, 'until', int(ends), 'cause', close_cause, 'why', ARGV[18], 'broken', broken and '1' or '0',
+      'mark', sp and sp.mark or '')
+    redis.call('HSETNX', key, 'since', int(now))
+    redis.call('HDEL', key, 'probe', 'probe_until')
+    -- Kept past its end: the first job afterwards is a probe.
+    redis.call('PEXPIRE', key, int(ends - now + (closing == '*' and 0 or 30 * DAY_MS)))
+  end
   count('closed:' .. closing .. ':' .. close_cause)
 end
 

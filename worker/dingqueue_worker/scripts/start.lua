@@ -24,12 +24,11 @@ for _, closed in ipairs(closings(sender)) do
 end
 local expired = tonumber(record[5]) <= now and step == 0
 if shut or expired then
-  give_permit_back(sender, permit)
-  for _, closed in ipairs(probed) do redis.call('HDEL', closed, 'probe', 'probe_until') end
+  give_permit_back(sender, id, grant)
   if expired then
     finish(id, 'expired', 'expired', 'not sent in time')
   else
-    lift(id, destination)
+    lift(id, destination, record[11])
     let_go(id)
     redis.call('HSET', job, 'calls', 0)
     wait_in_lane(id, destination, step > 0 and FRONT or record[10])

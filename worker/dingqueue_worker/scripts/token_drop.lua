@@ -19,5 +19,6 @@ end
 redis.call('HSET', key, 'usable_ms', 0)
 redis.call('HDEL', key, 'token')
 redis.call('HSET', base .. 'token_ends', ARGV[3], 0)
+redis.call('PEXPIRE', base .. 'token_ends', 3 * DAY_MS)
 count('tokens:' .. ARGV[3] .. ':refused')
 return {'dropped'}
