@@ -112,6 +112,7 @@ def test_rolling_restarts_lose_and_double_nothing(space: Space, figure: Figure) 
 
 
 def test_a_job_that_kills_its_worker_ends_as_dead(space: Space, figure: Figure) -> None:
+    """B67."""
     config = lanes(space, {"ops": ["ops"], "dev": ["dev"]}, limit=1000) + "max_deliveries = 3\n"
     poisoned = {"PYTHONPATH": str(Path(__file__).parents[1])}
 

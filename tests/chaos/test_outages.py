@@ -26,6 +26,7 @@ def config(space: Space, *, limit: int = 1000) -> str:
 
 
 def test_redis_is_killed_cut_off_and_frozen(space: Space, figure: Figure) -> None:
+    """B63: nobody is left alive but deaf."""
     # Every write on disk before its answer: then an accepted job survives even the server's -9.
     server = Server(durable=True, options={"appendfsync": "always"}).start()
     try:
@@ -102,6 +103,7 @@ def test_the_broker_is_flushed_and_away_while_the_state_is_kept(space: Space, fi
 
 
 def test_redis_is_full_for_a_while(space: Space, figure: Figure) -> None:
+    """B65: refused loudly at the door, and nobody hangs."""
     with Fleet(config(space), oapi_url=space.oapi_url) as fleet:
         workers = fleet.workers(2)
         raw = redis.Redis.from_url(fleet.server.url)
@@ -150,6 +152,7 @@ def _reachable(port: int) -> bool:
 
 
 def test_the_networks_blink_at_dingtalk_loses_nothing(space: Space) -> None:
+    """B85: connections reset before and after the message was taken."""
     with Fleet(config(space), oapi_url=space.oapi_url) as fleet:
         fleet.workers(1)
         space.fault("reset", times=3, sender="lane0")

@@ -18,6 +18,7 @@ overflow = "digest"
 
 
 def test_twenty_five_alarms_are_one_or_two_messages(space: Space) -> None:
+    """B87, B89: count and names of all."""
     space.robot("token-ops", name="ops", window_s=20)
     with Fleet(CONFIG, oapi_url=space.oapi_url) as fleet:
         fleet.workers(2)
