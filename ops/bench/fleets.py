@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dingqueue import Client, send_job
@@ -34,6 +36,8 @@ class Contender:
     #: The keys that hold what workers would take: renamed while nobody may begin.
     queue = ""
     python = sys.executable
+    #: Of the usual number of jobs, so that no contender takes minutes.
+    share = 1.0
 
     def __init__(self, *, stub: Stub, server: Redis, certificate: Path | None = None) -> None:
         self.stub, self.server = stub, server
@@ -101,6 +105,8 @@ class Contender:
 class Dingqueue(Contender):
     """Ours: `dingqueue worker`, each job in a lane with nothing waiting, so it is called and published at once."""
 
+    #: So many lanes have work; all of them unless said otherwise.
+    busy = 0
     name = "dingqueue"
     why = "all guarantees on: events, leases, permits, signed request, append-only file"
     queue = "dingqueue"
@@ -137,7 +143,7 @@ class Dingqueue(Contender):
             rows += [
                 f'[robots.{name}]\ntoken = "{name:0>64}"\nsecret = "{self.secret}"',
                 f"limit = {self.limit}\nwindow_s = {self.window_s}",
-                f'[destinations.{name}]\nrobots = ["{name}"]',
+                f'[destinations.{name}]\nrobots = ["{name}"]\nmax_waiting = 2_000_000',
             ]
         return "\n".join(rows)
 
@@ -151,10 +157,15 @@ class Dingqueue(Contender):
         """One job in each lane, lane after lane."""
         self.client.send_many(
             [
-                send_job(f"w{number % WARM}" if self._warming else f"d{number % self.lanes}", text)
+                send_job(f"w{number % WARM}" if self._warming else f"d{number % (self.busy or self.lanes)}", text)
                 for number, text in zip(range(start, start + count), texts(count, start=start), strict=True)
             ]
         )
+
+    def sender(self) -> Callable[[str], object]:
+        """What an application calls, each time for another lane."""
+        numbers = itertools.count()
+        return lambda text: self.client.send(f"d{next(numbers) % self.lanes}", text)
 
     def commands(self) -> list[list[str]]:
         """As `dingqueue worker` starts one."""
@@ -205,14 +216,19 @@ class BareCelery(Contender):
     queue = "celery"
     task = "bare.session"
     options: Sequence[str] = ("-P", "threads", "-c", str(THREADS), "--without-gossip", "--without-mingle")
+    count = WORKERS
+
+    def sender(self) -> Callable[[str], object]:
+        """What an application calls."""
+        from celery import Celery
+
+        app = Celery("sender", broker=self.server.url, set_as_current=False)
+        return lambda text: app.send_task(self.task, args=(text,), ignore_result=True)
 
     def fill(self, count: int, *, start: int = 0) -> None:
         """`apply_async` for each, over one producer."""
         from contenders.celery_app import app
 
-        app.conf.broker_url = self.server.url
-        app.pool.force_close_all()
-        app._pool = None
         with (
             app.connection_for_write(self.server.url) as connection,
             app.amqp.Producer(connection) as producer,
@@ -227,7 +243,7 @@ class BareCelery(Contender):
                 *(self.python, "-m", "celery", "-A", "contenders.celery_app", "worker", "-l", "WARNING"),
                 *("-n", f"b{number}@%h", *self.options),
             ]
-            for number in range(WORKERS)
+            for number in range(self.count)
         ]
 
 
@@ -243,9 +259,168 @@ class NaiveCelery(BareCelery):
     """Celery as people start it: prefork, requests.post."""
 
     name = "Celery, naive"
+    share = 0.5
     why = "prefork as by default, requests.post in the task"
     task = "bare.naive"
     options: Sequence[str] = ()
+    count = 1
+
+
+class OneDingqueue(Dingqueue):
+    """One worker and a few lanes, for its start."""
+
+    lanes = 20
+    count = 1
+
+
+class OneCelery(BareCelery):
+    """One worker."""
+
+    count = 1
+
+
+class Dramatiq(Contender):
+    """Dramatiq at its best: two processes with eight threads each."""
+
+    name = "dramatiq"
+    why = "2 processes, 8 threads each, one kept requests.Session a process"
+    queue = "dramatiq:default"
+    threads = 8
+
+    def fill(self, count: int, *, start: int = 0) -> None:
+        """Messages in pipelines, as its broker would write them one by one."""
+        from dramatiq.brokers.redis import RedisBroker
+
+        from contenders import dramatiq_app
+
+        broker = RedisBroker(url=self.server.url)
+        broker.declare_queue("default")
+        for text in texts(count, start=start):
+            broker.enqueue(dramatiq_app.send.message(text))
+        broker.close()
 
     def commands(self) -> list[list[str]]:
-        return super().commands()[:1]
+        """One master with two workers."""
+        command = ["-m", "dramatiq", "contenders.dramatiq_app", "-p", str(WORKERS), "-t", str(self.threads)]
+        return [[self.python, *command]]
+
+
+class Huey(Contender):
+    """Huey at its best: a consumer for each core, eight threads each."""
+
+    name = "huey"
+    why = "2 consumers, 8 threads each, one kept requests.Session a process, no results"
+    queue = "huey.redis.bench"
+    threads = 8
+
+    def fill(self, count: int, *, start: int = 0) -> None:
+        """One by one."""
+        from huey import RedisHuey
+
+        from contenders import huey_app
+
+        huey = RedisHuey("bench", url=self.server.url, results=False)
+        huey._registry = huey_app.huey._registry
+        for text in texts(count, start=start):
+            huey.enqueue(huey_app.send.s(text))
+
+    def commands(self) -> list[list[str]]:
+        """Two consumers."""
+        command = ["-m", "huey.bin.huey_consumer", "contenders.huey_app.huey", "-k", "thread", "-w", str(self.threads)]
+        return [[self.python, *command, "-n", "-q"] for _ in range(WORKERS)]
+
+
+class Rq(Contender):
+    """RQ at its best for short jobs: workers that do not fork."""
+
+    name = "rq"
+    share = 0.3
+    why = "pool of 8 SimpleWorkers (no fork for each job), one kept requests.Session a process, no results kept"
+    queue = "rq:queue:default"
+    processes = 8
+
+    def fill(self, count: int, *, start: int = 0) -> None:
+        """In pipelines of 500."""
+        import redis
+        from rq import Queue
+
+        from contenders import rq_app
+
+        queue = Queue(connection=redis.Redis.from_url(self.server.url))
+        rows = texts(count, start=start)
+        for at in range(0, count, 500):
+            queue.enqueue_many(
+                [Queue.prepare_data(rq_app.send, args=(text,), result_ttl=0) for text in rows[at : at + 500]]
+            )
+
+    def commands(self) -> list[list[str]]:
+        """One pool."""
+        command = ["worker-pool", "-n", str(self.processes), "-w", "rq.worker.SimpleWorker", "-u", self.server.url]
+        return [[str(Path(self.python).parent / "rq"), *command, "-q", "default"]]
+
+
+class Taskiq(Contender):
+    """Taskiq with the HTTP client that the others have, in its thread pool."""
+
+    name = "taskiq"
+    why = "list broker, 2 processes, 8 threads each, one kept requests.Session a process"
+    queue = "taskiq"
+    task = "threads"
+
+    def fill(self, count: int, *, start: int = 0) -> None:
+        """Over one event loop."""
+        import asyncio
+
+        from taskiq_redis import ListQueueBroker
+
+        from contenders import taskiq_app
+
+        async def run() -> None:
+            broker = ListQueueBroker(url=self.server.url)
+            kicker = getattr(taskiq_app, self.task).kicker().with_broker(broker)
+            for text in texts(count, start=start):
+                await kicker.kiq(text)
+            await broker.shutdown()
+
+        asyncio.run(run())
+
+    def commands(self) -> list[list[str]]:
+        """Two processes."""
+        command = ["worker", "contenders.taskiq_app:broker", "--workers", str(WORKERS), "--log-level", "WARNING"]
+        return [[str(Path(self.python).parent / "taskiq"), *command, "--max-threadpool-threads", "8"]]
+
+
+class TaskiqAio(Taskiq):
+    """Taskiq at its best: an HTTP client in C on its event loop."""
+
+    name = "taskiq, aiohttp"
+    why = "list broker, 2 processes, one kept aiohttp session each: another HTTP client, in C"
+    task = "send"
+
+
+class Arq(Contender):
+    """Arq at its best: an event loop a process, polling every 20 ms. In an environment of its own."""
+
+    name = "arq"
+    why = "2 processes, 64 jobs each, polling every 20 ms, one kept aiohttp session each, no results kept"
+    queue = "arq:queue"
+    python = str(HERE / ".venv-arq" / "bin" / "python")
+
+    def fill(self, count: int, *, start: int = 0) -> None:
+        """Sixteen at a time."""
+        subprocess.run(
+            [self.python, "-m", "contenders.arq_app", str(count), str(start), TEXT],
+            env={**os.environ, **self.env},
+            cwd=HERE,
+            check=True,
+        )
+
+    def commands(self) -> list[list[str]]:
+        """Two processes."""
+        return [[str(Path(self.python).parent / "arq"), "contenders.arq_app.Worker"] for _ in range(WORKERS)]
+
+
+ALL: tuple[type[Contender], ...] = (
+    Dingqueue, DingqueueQuiet, Burst, BareCelery, BareCeleryEvents, NaiveCelery,
+    Dramatiq, Huey, Taskiq, TaskiqAio, Arq, Rq,
+)  # fmt: skip
