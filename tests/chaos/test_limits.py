@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from pathlib import Path
 
@@ -51,10 +52,17 @@ def test_six_robots_four_workers_six_hundred_jobs(space: Space, figure: Figure) 
         assert_in_order(came, jobs)
         assert set(copies(came).values()) == {1}
         assert_books_balance(fleet)
-        # Five windows of 20: the last may go 12 s after the first.
+        # A robot's permit comes back 3 s after its answer: the message 80 places later may go 12 s later, at best.
+        paces = []
+        for name in {one.robot for one in came}:
+            times = [one.at_ms / 1000 for one in came if one.robot == name]
+            paces += [12 / (later - earlier) for earlier, later in zip(times, times[80:], strict=False)]
         took_s = (came[-1].at_ms - came[0].at_ms) / 1000
-        figure(f"600 jobs, 6 robots at 20 in 3 s: {took_s:.2f} s, the limit itself takes 12 s ({12 / took_s:.1%})")
-        assert 12 / took_s >= 0.95
+        figure(
+            f"600 jobs, 6 robots at 20 in 3 s: {statistics.median(paces):.1%} of the lawful pace, "
+            f"worst {min(paces):.1%}; {took_s:.2f} s in all, where the limit itself takes 12 s"
+        )
+        assert statistics.median(paces) >= 0.95
 
 
 def test_the_permits_are_wiped_three_times(space: Space, figure: Figure) -> None:
