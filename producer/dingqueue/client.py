@@ -273,7 +273,8 @@ class Client:
             file: An http(s) URL, a ``Path``, bytes (with ``name``), or a binary file, read from where it stands.
             name: What people see; default is the file's own name, or the URL's last part.
             note: A line about it.
-            zip: Pack what DingTalk would refuse as it is (txt, csv, json, md, …) in a .zip.
+            zip: Pack in a .zip what DingTalk refuses as it is (txt, csv, json, md, …), or does not promise to show (pptx,
+                xls, mp3, mp4, …).
             urgent: Goes before all that is not.
             at: Not before this (aware) instant; the file is kept until then.
             expires_s: Not worth sending later than this after ``at`` or now.

@@ -309,23 +309,23 @@ def test_an_upload_that_dingtalk_refuses_to_send_is_made_again_once(bench: Bench
     job = bench.stored(pdf(100))
     first = bench.media(job)
 
-    outcome = bench.files.refused(first)
+    worth_it = bench.files.worth_another(first)
     second = bench.media(job, notes=first.notes)
-    hopeless = bench.files.refused(second)
+    hopeless = not bench.files.worth_another(second)
 
-    assert isinstance(outcome, Retry)
+    assert (worth_it, hopeless) == (True, True)
     assert (second.media_id, second.uploaded) == ("@media-2", True)
-    assert isinstance(hopeless, Dead)
 
 
 def test_a_refusal_of_an_old_upload_does_not_touch_the_new_one(bench: Bench) -> None:
     job = bench.stored(pdf(100))
     old = bench.media(job)
-    bench.files.refused(old)
+    bench.files.worth_another(old)
     new = bench.media(job)
 
-    assert isinstance(bench.files.refused(old), Retry)
-    assert bench.media(job).media_id == new.media_id
+    assert not bench.files.is_known(old)
+    assert bench.files.worth_another(old)
+    assert bench.files.is_known(new)
 
 
 # By URL

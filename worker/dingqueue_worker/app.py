@@ -14,7 +14,7 @@ from celery.app.amqp import AMQP
 from kombu import Connection
 
 from dingqueue import broker, transport
-from dingqueue.files.store import open_store
+from dingqueue.files.store import FileStore, open_store
 from dingqueue.lanes import Call
 from dingqueue.routes import queue_name
 from dingqueue_worker import progress, schedule, tasks
@@ -24,6 +24,8 @@ from dingqueue_worker.delivery import Delivery, InAppsName
 from dingqueue_worker.digests import fold
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.directory import Directory
+from dingqueue_worker.files.fetch import Fetcher
+from dingqueue_worker.files.media import Files
 from dingqueue_worker.health import Shown, awaited
 from dingqueue_worker.pace import pace_of, uploads_to
 from dingqueue_worker.pacer import Pacer, step
@@ -98,7 +100,13 @@ def create_app(settings: Settings) -> Celery:
                 settings,
                 api=api(),
                 clock_ms=_clock_ms,
-                apps=InAppsName(hosts=api(), tokens=tokens(), directory=Directory(settings.people, store())),
+                apps=InAppsName(
+                    hosts=api(),
+                    tokens=tokens(),
+                    directory=Directory(settings.people, store()),
+                    uploads=api(),
+                    files=_shared_files(settings, store(), files()),
+                ),
             ).attempt,
             fleet=settings.fleet,
             dispatch=pacer().dispatch,
@@ -117,6 +125,17 @@ def create_app(settings: Settings) -> Celery:
         lambda: progress.BeatHealth(store=store(), who=_who("beat"), address=settings.health)
     )
     return app
+
+
+def _shared_files(settings: Settings, store: Store, files: FileStore) -> Files:
+    fleet = settings.fleet
+    fetcher = Fetcher(
+        open_hosts=fleet.fetch_hosts,
+        timeout_s=fleet.fetch_timeout_s,
+        connect_timeout_s=fleet.connect_timeout_s,
+        silence_s=fleet.read_timeout_s,
+    )
+    return Files(store=store, files=files, fetcher=fetcher, fleet=fleet)
 
 
 def _worker_health(app: Celery, worker: Any, settings: Settings, store: Store, pacer: Pacer) -> progress.WorkerHealth:

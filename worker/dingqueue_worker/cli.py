@@ -178,7 +178,10 @@ def assign(
 @click.option("--name", help="What people see; default is the file's own name, or the URL's last part.")
 @click.option("--note", default="", help="A line about it.")
 @click.option(
-    "--zip", "zip_it", is_flag=True, help="Pack what DingTalk would refuse (txt, csv, json, md, …) in a .zip."
+    "--zip",
+    "zip_it",
+    is_flag=True,
+    help="Pack in a .zip what DingTalk would refuse (txt, csv, json, …), or may not show (pptx, …).",
 )
 @_job_options
 def share(destination: str, file: str, name: str | None, note: str, zip_it: bool, **options: Any) -> None:

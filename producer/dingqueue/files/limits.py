@@ -38,6 +38,8 @@ _EXTENSIONS: Mapping[MediaType, tuple[str, ...]] = MappingProxyType(
 _MEDIA_TYPES: Mapping[str, MediaType] = MappingProxyType(
     {extension: media_type for media_type, extensions in _EXTENSIONS.items() for extension in extensions}
 )
+#: https://open.dingtalk.com/document/development/robot-message-type
+_SHOWN = frozenset({"jpg", "gif", "png", "bmp", "xlsx", "pdf", "zip", "rar", "doc", "docx"})
 _SAME: Mapping[str, str] = MappingProxyType({"jpeg": "jpg", "jpe": "jpg"})
 #: Types whose content has no mark of its own: old Office files may be web pages, rich text or tables within.
 _UNMARKED = frozenset({"doc", "xls", "ppt"})
@@ -63,6 +65,11 @@ class Taken:
     name: str
     type: str
     media_type: MediaType
+
+    @property
+    def surely(self) -> bool:
+        """DingTalk says that it takes the type, and that its robots show it; of others it says only the first."""
+        return self.type in _SHOWN
 
 
 class Refused(InvalidJob):

@@ -105,11 +105,8 @@ def _content(name: str, stream: BinaryIO, stack: ExitStack, *, zip_it: bool, mos
     start = stream.tell()
     head = _read(stream, HEAD_BYTES)
     size_bytes = stream.seek(0, os.SEEK_END) - start
-    try:
-        taken = check(name, head, size_bytes, most_bytes=most_bytes)
-    except Refused:
-        if not zip_it:
-            raise
+    taken = checked_unless_packed(name, head, size_bytes, zip_it=zip_it, most_bytes=most_bytes)
+    if taken is None:
         stream.seek(start)
         stream, start = packed(name, stream, most_bytes=most_bytes, into=stack), 0
         taken = check(f"{name}.zip", b"PK\x03\x04", stream.seek(0, os.SEEK_END), most_bytes=most_bytes)
@@ -127,6 +124,21 @@ def _measured(taken: Taken, stream: BinaryIO, start: int, most_bytes: int) -> Co
     return Content(
         name=taken.name, type=taken.type, size_bytes=size_bytes, sha256=digest.hexdigest(), _stream=stream, _start=start
     )
+
+
+def checked_unless_packed(name: str, head: bytes, size_bytes: int, *, zip_it: bool, most_bytes: int) -> Taken | None:
+    """How DingTalk takes a file as it is; None where it is to be packed.
+
+    Raises:
+        InvalidJob: It is refused, packed or not.
+    """
+    try:
+        taken = check(name, head, size_bytes, most_bytes=most_bytes)
+    except Refused:
+        if not zip_it:
+            raise
+        return None
+    return taken if taken.surely or not zip_it else None
 
 
 def packed(name: str, stream: BinaryIO, *, most_bytes: int, into: ExitStack) -> BinaryIO:

@@ -14,9 +14,10 @@ from dingqueue_worker.delivery.app import REFUSED, Door
 from dingqueue_worker.delivery.group import Group
 from dingqueue_worker.delivery.lookup import unknown
 from dingqueue_worker.delivery.notes import TODO, first_part
-from dingqueue_worker.delivery.notice import Notice
+from dingqueue_worker.delivery.notice import Notice, mark_of
 from dingqueue_worker.delivery.people import People
 from dingqueue_worker.delivery.recipients import progress_of
+from dingqueue_worker.delivery.share import Share, notices, robot_messages
 from dingqueue_worker.delivery.todo import KEEP_S, Todo, detail_url
 from dingqueue_worker.delivery.webhook import Webhook
 from dingqueue_worker.dingtalk.apps import AppCalls
@@ -35,13 +36,22 @@ class Apps:
         door: Makes one call.
         directory: Who is who.
         webhook: The route of the robots beside an app.
+        sharing: Uploads what is shared; None sends a link to it.
     """
 
     def __init__(
-        self, settings: Settings, *, calls: AppCalls, door: Door, directory: Directory, webhook: Webhook
+        self,
+        settings: Settings,
+        *,
+        calls: AppCalls,
+        door: Door,
+        directory: Directory,
+        webhook: Webhook,
+        sharing: Share | None = None,
     ) -> None:
         self._apps, self._destinations = settings.apps, settings.destinations
         self._directory, self._webhook = directory, webhook
+        self._sharing = sharing
         self._group = Group(door, calls)
         self._people = People(door, calls, directory, settings.fleet)
         self._notice = Notice(door, calls, directory)
@@ -62,11 +72,17 @@ class Apps:
         destination = self._destinations[job.destination]
         app = self._apps[destination.app or ""]
         route = self._route_of(sender, app)
-        turn = _turn(job, destination, notes)
+        turn = self._share_turn(destination, notes) if isinstance(job, ShareJob) else _turn(job, destination, notes)
         if route is None or route not in {turn, "lookup"}:
             return _sent_on(_goes(turn), route, notes)
         ended = self._by(route, job, app=app, destination=destination, sender=sender, step=step, notes=notes)
         return _kept(_sent_on(ended, route, notes), notes)
+
+    def _share_turn(self, destination: Destination, notes: Mapping[str, str]) -> Route:
+        """What is to be sent must be at DingTalk first."""
+        main = message_route(destination)
+        uploads = self._sharing is not None and main != "webhook"
+        return "upload" if uploads and self._sharing and self._sharing.to_send(notes) is None else main
 
     def _route_of(self, sender: str, app: App) -> Route | None:
         if self._webhook.speaks_for(sender):
@@ -169,24 +185,26 @@ class Apps:
         step: int,
         notes: Mapping[str, str],
     ) -> Ended:
-        if not job.url:
-            why = "this worker cannot upload files: it is older than the application that shared one"
-            return Ended(outcome=Dead(why=why, cause="contract", sent=False))
+        main, sharing = message_route(destination), self._sharing
+        if sharing is None and job.file:
+            return Ended(outcome=Dead(why="nothing here uploads files", cause="route", sent=False))
+        if sharing and route == "upload":
+            return sharing.upload(job, app=app, destination=destination, step=step, notes=notes, then=main)
+        media = sharing.to_send(notes) if sharing else None
+        if route != main or (sharing and media is None):
+            return _goes(self._share_turn(destination, notes))
         try:
-            match route:
-                case "group":
-                    messages = (robot_link(job),)
-                    return self._group.send(messages, app=app, destination=destination, step=step, notes=notes)
-                case "people":
-                    messages = (robot_link(job),)
-                    return self._people.send(messages, app=app, destination=destination, step=step, notes=notes)
-                case "notice":
-                    bodies = (notice_share(job),)
-                    return self._notice.send(bodies, app=app, destination=destination, step=step, notes=notes)
-                case _:
-                    return _goes(message_route(destination))
+            if route == "notice":
+                mark = mark_of(job.job_id) if destination.unique else ""
+                bodies = notices(job, media, mark=mark) if media else (notice_share(job, mark=mark),)
+                ended = self._notice.send(bodies, app=app, destination=destination, step=step, notes=notes)
+            else:
+                messages = robot_messages(job, media) if media else (robot_link(job),)
+                by = self._group if route == "group" else self._people
+                ended = by.send(messages, app=app, destination=destination, step=step, notes=notes)
         except InvalidJob as error:
             return Ended(outcome=Dead(why=str(error), cause="content", sent=False))
+        return sharing.after(ended, media) if sharing and media else ended
 
 
 def _turn(job: Job, destination: Destination, notes: Mapping[str, str]) -> Route:

@@ -1,7 +1,7 @@
 """Brings a shared file to DingTalk, once for each app, and remembers what DingTalk calls it there.
 
-A delivery asks ``Files.media`` at each step of a job; where the upload is known it costs no request. When DingTalk
-refuses to send what was uploaded, ``Files.refused`` says what follows.
+A delivery asks ``Files.media`` for what a message is to carry; where the upload is known it costs no request. When
+DingTalk refuses to send what was uploaded, ``Files.worth_another`` forgets it, so that it is uploaded again, once.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from dingqueue.files.limits import (
     MAX_FILE_BYTES,
     MAX_UNPACKED_BYTES,
     MediaType,
-    Refused,
     Taken,
     check,
     extension_of,
     fitting_name,
     media_type_of,
 )
-from dingqueue.files.source import CHUNK_BYTES, packed, spooled
+from dingqueue.files.source import CHUNK_BYTES, checked_unless_packed, packed, spooled
 from dingqueue.files.store import FileGone, FileStore, FileStoreUnavailable, verified
 from dingqueue.jobs import file_name
 from dingqueue_worker.dingtalk.answers import Taken as Yes
@@ -72,6 +71,19 @@ class Media:
     size_bytes: int
     key: str
     uploaded: bool = False
+
+    @classmethod
+    def of(cls, notes: Mapping[str, str]) -> Media | None:
+        """What an earlier step noted."""
+        if not notes.get(_KEY):
+            return None
+        return cls(
+            media_id=notes[_MEDIA_ID],
+            name=notes[_NAME],
+            type=notes[_TYPE],
+            size_bytes=int(notes[_SIZE]),
+            key=notes[_KEY],
+        )
 
     @property
     def media_type(self) -> MediaType:
@@ -155,15 +167,21 @@ class Files:
         except StoreUnavailable as error:
             return Ended(outcome=Retry(why=f"the uploads are not known: {error}", cause="state", sent=False))
 
-    def refused(self, media: Media) -> Outcome:
-        """DingTalk would not send what was uploaded: the next ``media`` uploads it again, once."""
-        try:
-            refusals = self._store.media_refuse(media.key, media.media_id, count_ms=round(REFUSALS_COUNT_S * 1000))
-        except StoreUnavailable as error:
-            return Retry(why=f"the upload was refused, and not forgotten: {error}", cause="media")
-        if refusals > 1:
-            return Dead(why="DingTalk refuses to send this file, uploaded anew too", cause="media")
-        return Retry(why="DingTalk does not know the upload any more: it is uploaded again", cause="media")
+    def worth_another(self, media: Media) -> bool:
+        """DingTalk would not send what was uploaded: forget it. Whether another upload is worth it; the second is not.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        return self._store.media_refuse(media.key, media.media_id, count_ms=round(REFUSALS_COUNT_S * 1000)) <= 1
+
+    def is_known(self, media: Media) -> bool:
+        """Whether this very upload is still the one to send.
+
+        Raises:
+            StoreUnavailable: Redis did not answer.
+        """
+        return self._store.media_id(media.key) == media.media_id
 
     def _media(
         self, job: ShareJob, app: App, upload: Upload, notes: Mapping[str, str], most_bytes: int
@@ -194,11 +212,8 @@ class Files:
 
     def _known(self, job: ShareJob, app: App, notes: Mapping[str, str]) -> Media | None:
         """The upload of an earlier step, of another job, or for another group: without reading the file."""
-        if key := notes.get(_KEY):
-            media = Media(
-                media_id=notes[_MEDIA_ID], name=notes[_NAME], type=notes[_TYPE], size_bytes=int(notes[_SIZE]), key=key
-            )  # fmt: skip
-            return media if self._store.media_id(key) == media.media_id else None
+        if (media := Media.of(notes)) and self.is_known(media):
+            return media
         if file := job.file:
             key = _key(app, file.sha256, file.type, file.name)
             if media_id := self._store.media_id(key):
@@ -277,11 +292,10 @@ class Files:
         given = job.name != file_name(job.url)
         name = fitting_name(job.name if given or not fetched.name else fetched.name)
         content, size_bytes = fetched.content, fetched.size_bytes
-        try:
-            taken = check(name, content.read(HEAD_BYTES), size_bytes, most_bytes=most_bytes)
-        except Refused:
-            if not zip_it:
-                raise
+        taken = checked_unless_packed(
+            name, content.read(HEAD_BYTES), size_bytes, zip_it=zip_it, most_bytes=most_bytes
+        )  # fmt: skip
+        if taken is None:
             content.seek(0)
             content = packed(name, content, most_bytes=most_bytes, into=stack)
             taken = Taken(name=fitting_name(f"{name}.zip"), type="zip", media_type="file")
