@@ -13,6 +13,7 @@ _WORDS = {
     "lawful_s": "the rule allows, s", "refused": "refused", "submit_us": "submit, µs", "start_us": "start, µs",
     "settle_us": "settle, µs", "release_us": "release, µs", "bytes_per_waiting_job": "bytes a waiting job",
     "first_delivery_s": "first delivery, s", "cpu_s": "CPU till then, s", "import_s": "import, s",
+    "mb_per_s": "MB/s", "grew_mb": "memory grew by, MB",
     "answers_per_s": "answers/s", "stub_cpu_ms": "CPU, ms an answer",
 }  # fmt: skip
 

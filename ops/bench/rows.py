@@ -406,6 +406,36 @@ def _import_s(statement: str) -> float:
     return took_s(f"import {statement}") - took_s("pass")
 
 
+# --- Files ------------------------------------------------------------------------------------------------------
+
+_UPLOADS = {
+    "dingqueue, the call": "ours", "dingqueue, file store to DingTalk": "whole", "requests, streaming": "streaming",
+    "requests, files=": "files",
+}  # fmt: skip
+
+
+def files(size: Size) -> Runs:
+    """Uploads of 20 MB to a sink: megabytes a second, and how far the first one let memory grow."""
+    runs: Runs = {}
+    sink = subprocess.Popen([sys.executable, "uploads.py", "sink"], cwd=HERE, stdout=subprocess.PIPE, text=True)
+    server = Redis()
+    try:
+        assert sink.stdout
+        url = f"http://127.0.0.1:{int(sink.stdout.readline())}"
+        for number in range(size.runs):
+            for name, way in _UPLOADS.items():
+                command = [sys.executable, "uploads.py", way, url, "3" if size.quick else "15", server.url]
+                done = subprocess.run(command, cwd=HERE, check=True, capture_output=True, text=True, timeout=300)
+                figures: Figures = json.loads(done.stdout)
+                runs.setdefault(name, []).append(figures)
+                progress(f"  {number + 1}/{size.runs} {name:36}", shown(figures))
+    finally:
+        sink.kill()
+        sink.wait()
+        server.stop()
+    return runs
+
+
 # --- The stub's own ceiling -------------------------------------------------------------------------------------
 
 
@@ -666,6 +696,27 @@ ROWS: tuple[Row, ...] = (
                 ("1,000,000 in 1 lane", "1,000 in 1 lane"),
                 ("1,000,000 in 10,000 lanes", "100,000 in 10,000 lanes"),
             )
+        ),
+    ),
+    Row(
+        name="files",
+        says="a file of 20 MB to a local sink",
+        run=files,
+        goals=(
+            Goal(
+                says="the call against a bare streaming upload",
+                ours="dingqueue, the call",
+                reference="requests, streaming",
+                figure="mb_per_s",
+                at_least=0.8,
+            ),
+            Goal(
+                says="memory of the whole step against `files=`",
+                ours="dingqueue, file store to DingTalk",
+                reference="requests, files=",
+                figure="grew_mb",
+                at_most=0.3,
+            ),
         ),
     ),
     Row(

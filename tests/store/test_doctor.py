@@ -325,3 +325,28 @@ def test_a_broken_sender_fails(environ: dict[str, str], state: State) -> None:
     assert finding.state == "fail"
     assert "code 300005" in finding.words
     assert "[robots.ops] in dingqueue.toml" in finding.fix
+
+
+# The file store
+
+
+@pytest.mark.parametrize(
+    ("url", "judged", "words"),
+    [
+        ("", None, ""),
+        ("file://{folder}", "ok", "folder: shared files wait there"),
+        ("file://{folder}/not-mounted", "fail", "make it, or mount it"),
+        ("redis://:planted@127.0.0.1:1/0", "fail", "could not be reached"),
+        ("local://{folder}", "ok", "local: shared files wait there"),
+    ],
+)
+def test_a_file_store_of_its_own_is_looked_at(environ: dict[str, str], tmp_path: Path, url: str, judged: str | None, words: str) -> None:  # fmt: skip
+    found_now = found({**environ, "DINGQUEUE_FILES_URL": url.format(folder=tmp_path)})
+
+    if judged is None:
+        assert "file store" not in found_now
+        return
+    finding = found_now["file store"]
+    assert finding.state == judged
+    assert words in finding.words
+    assert "planted" not in finding.words

@@ -20,6 +20,7 @@ import click
 from celery import Celery
 
 from dingqueue import broker
+from dingqueue.files.store import FileStoreUnavailable, open_store
 from dingqueue.routes import queue_name
 from dingqueue.status import clock
 from dingqueue_worker.configuration import DEFAULT_CONFIG, ConfigurationError, load
@@ -129,6 +130,8 @@ def examine(environ: Mapping[str, str], *, timeout_s: float) -> Iterator[Finding
         for finding in _redis(store, settings, timeout_s):
             answered = not finding.unreachable
             yield finding
+        if settings.files_url:
+            yield _file_store(settings, timeout_s)
         workers: Sequence[str] = ()
         yield (reached := _broker(app, settings, timeout_s))
         if not reached.unreachable:
@@ -163,6 +166,18 @@ def _redis(store: Store, settings: Settings, timeout_s: float) -> Iterator[Findi
     # What the question took is not skew: only a clock outside of both readings is off.
     off_ms = redis_ms - before_ms if redis_ms < before_ms else max(redis_ms - after_ms, 0)
     yield redis_clock_finding(off_ms / 1000)
+
+
+def _file_store(settings: Settings, timeout_s: float) -> Finding:
+    check, url = "file store", settings.files_url or settings.state_url
+    try:
+        files = open_store(url, prefix=settings.prefix, timeout_s=timeout_s)
+        _within(timeout_s, files.look)
+    except (FileStoreUnavailable, TimeoutError) as error:
+        said = str(error) or "no answer in time"
+        fix = "is DINGQUEUE_FILES_URL right, and the same for applications and workers?"
+        return fail(check, said, fix, unreachable=True)
+    return ok(check, f"{files.kind}: shared files wait there")
 
 
 def server_findings(facts: ServerFacts, *, where: str, took_s: float, redis_cli: str) -> Iterator[Finding]:

@@ -69,6 +69,14 @@ class FileStore(Protocol):
         """
         ...
 
+    def look(self) -> None:
+        """See that it is there and may be written; changes nothing.
+
+        Raises:
+            FileStoreUnavailable: What is wrong with it.
+        """
+        ...
+
     def prune(self) -> int:
         """Drop what has expired, where the store does not do that by itself; returns how many days' worth."""
         ...
@@ -163,6 +171,11 @@ class RedisFiles:
                 )
             yield bytes(chunk)
 
+    def look(self) -> None:
+        """As ``FileStore`` says."""
+        with _redis_answers():
+            self._client.ping()
+
     def prune(self) -> int:
         """Nothing to do: Redis forgets by itself."""
         return 0
@@ -203,6 +216,10 @@ class Tree(Protocol):
 
     def read(self, path: str) -> AbstractContextManager[BinaryIO]:
         """Open it; raises FileNotFoundError."""
+        ...
+
+    def ready(self) -> None:
+        """Raise whatever tells that it is not there, or may not be written."""
         ...
 
     def folders(self) -> list[str]:
@@ -259,6 +276,11 @@ class DatedFiles:
                 while chunk := stream.read(CHUNK_BYTES):
                     yield chunk
 
+    def look(self) -> None:
+        """As ``FileStore`` says."""
+        with _folder_answers():
+            self._tree().ready()
+
     def prune(self) -> int:
         """Drop the days that have passed, one day late: clocks differ, and a worker may still be reading."""
         oldest = (self._now() - timedelta(days=1)).strftime("%Y%m%d")
@@ -314,12 +336,18 @@ class _Folder:
         self._require_root()
         return (self._root / path).open("rb")
 
+    def ready(self) -> None:
+        self._require_root()
+        if not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+            raise FileStoreUnavailable("the file store's folder may not be read and written by this user: chown it")
+
     def _require_root(self) -> None:
         # Never made by us: a share that is not mounted must not be mistaken for an empty one.
         if not self._root.is_dir():
             raise FileStoreUnavailable("the file store's folder does not exist: make it, or mount it")
 
     def folders(self) -> list[str]:
+        self._require_root()
         return [entry.name for entry in self._root.iterdir() if entry.is_dir()]
 
     def drop(self, folder: str) -> None:
@@ -369,6 +397,9 @@ class _Remote:
     def read(self, path: str) -> AbstractContextManager[BinaryIO]:
         opened: AbstractContextManager[BinaryIO] = self._system.open(self._at(path), "rb")
         return opened
+
+    def ready(self) -> None:
+        self.folders()
 
     def folders(self) -> list[str]:
         self._system.invalidate_cache()

@@ -33,6 +33,8 @@ from dingqueue_worker.watched import (
 #: DingTalk's answers have a few hundred bytes; a longer one is somebody else's page, and its head is enough.
 MAX_ANSWER_BYTES = 64 * 1024
 _CHUNK_BYTES = 8 * 1024
+#: A file leaves in pieces of this size: each costs a turn through the form, the clock and the socket.
+_SEND_BYTES = 256 * 1024
 _SAFE_HEADERS = {
     "Accept": "application/json",
     # Answers are tiny; and what is not compressed cannot swell.
@@ -321,8 +323,8 @@ def _host(session: requests.Session, url: str) -> _Host:
 
 class _Adapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, blocksize=_SEND_BYTES, **kwargs)
         watch(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        return watch(super().proxy_manager_for(*args, **kwargs))
+        return watch(super().proxy_manager_for(*args, blocksize=_SEND_BYTES, **kwargs))
