@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dingqueue.contract import Job
+from dingqueue.files.store import FileStore
 from dingqueue.routes import app_sender, need_of, robot_sender
 from dingqueue_worker.delivery import Delivery, InAppsName
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.directory import Directory
+from dingqueue_worker.files.fetch import Fetcher
+from dingqueue_worker.files.media import Files
 from dingqueue_worker.outcome import Accepted, Dead, Delivered, Ended, Outcome, Snooze
 from dingqueue_worker.routing import first_routes
 from dingqueue_worker.settings import App, Destination, Fleet, Person, Robot, Secret, Settings
@@ -21,6 +24,7 @@ from support.answering import Answering, Asked, Reply, answering
 from support.state import State
 
 GROUP, PEOPLE, NOTICE = "/v1.0/robot/groupMessages/send", "/v1.0/robot/oToMessages/batchSend", "/topapi/message"
+UPLOAD = "/media/upload"
 TOKEN, USERS, TODOS, ROBOT = "/v1.0/oauth2/accessToken", "/topapi/", "/v1.0/todo/", "/robot/send"
 
 
@@ -78,11 +82,17 @@ class Ran:
 class Acme:
     """Delivers for an organisation over real sockets; the state is on a real server."""
 
-    def __init__(self, settings: Settings, far: Answering, api: Api, state: State) -> None:
+    def __init__(
+        self, settings: Settings, far: Answering, api: Api, state: State, *, file_store: FileStore | None = None
+    ) -> None:
         self.settings, self.far = settings, far
         self.tokens = Tokens(store=state.store, api=api, lease_s=20, jitter=lambda: 0.0)
         self.directory = Directory(settings.people, state.store)
-        apps = InAppsName(hosts=api, tokens=self.tokens, directory=self.directory)
+        fetcher = Fetcher(open_hosts=["127.0.0.1"], timeout_s=4, connect_timeout_s=2, silence_s=2)
+        files = (
+            Files(store=state.store, files=file_store, fetcher=fetcher, fleet=settings.fleet) if file_store else None
+        )
+        apps = InAppsName(hosts=api, tokens=self.tokens, directory=self.directory, uploads=api, files=files)
         self.delivery = Delivery(settings, api=api, clock_ms=lambda: 1_800_000_000_000, apps=apps)
 
     def run(self, job: Job, *, most: int = 40, stop_at: type[Outcome] = Dead, closing: bool = False) -> Ran:
@@ -118,6 +128,8 @@ def far_side(asked: Asked) -> Reply:
     match asked.path:
         case "/v1.0/oauth2/accessToken":
             return 200, {"accessToken": f"planted-token-{number}", "expireIn": 7200}
+        case "/media/upload":
+            return 200, {"errcode": 0, "type": asked.query["type"], "media_id": f"@media-{number}"}
         case "/robot/send":
             return 200, {"errcode": 0, "errmsg": "ok"}
         case path if path.startswith("/v1.0/robot/"):
@@ -140,14 +152,16 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def acme(settings: Settings, state: State, answer: Any = far_side) -> Iterator[Acme]:
+def acme(
+    settings: Settings, state: State, answer: Any = far_side, *, file_store: FileStore | None = None
+) -> Iterator[Acme]:
     with (
         answering(answer) as far,
         Api(
             oapi_url=far.url, api_url=far.url, connect_timeout_s=2, read_timeout_s=2, total_timeout_s=4, pool_size=8
         ) as api,
     ):
-        yield Acme(settings, far, api, state)
+        yield Acme(settings, far, api, state, file_store=file_store)
 
 
 def but(path: str, *answers: Reply | None) -> Any:
