@@ -310,8 +310,8 @@ local function lend(id, destination, name, ends)
   if route and route.in_flight then redis.call('ZADD', base .. 'busy:' .. destination .. '/' .. name, int(ends), id) end
 end
 
--- The job's last state, kept as long as its lane says, or longer. Who died keeps its body, for replay.
-local function finish(id, state, cause, why, keep_longer_ms)
+-- The job's last state, kept as long as its lane says, or longer. Who died (or may still) keeps its body, for replay.
+local function finish(id, state, cause, why, keep_longer_ms, may_die)
   local job = base .. 'job:' .. id
   local record = redis.call('HMGET', job, 'kind', 'destination', 'submitted_ms', 'at_ms', 'replayed_ms', 'own_ms', 'way')
   local pace = lane_pace(record[2])
@@ -326,6 +326,8 @@ local function finish(id, state, cause, why, keep_longer_ms)
     events[#events + 1] = why
     redis.call('ZADD', base .. 'dead', int(now), id)
     redis.call('PEXPIRE', base .. 'dead', int(keep_ms))
+    redis.call('PEXPIRE', base .. 'body:' .. id, int(keep_ms))
+  elseif may_die then
     redis.call('PEXPIRE', base .. 'body:' .. id, int(keep_ms))
   else
     redis.call('DEL', base .. 'body:' .. id)

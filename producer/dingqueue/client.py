@@ -25,8 +25,18 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dingqueue import broker, outbox
+from dingqueue.changes import (
+    WorkChange,
+    completion_of,
+    reassignment_of,
+    recall_of,
+    unplaced,
+    work_change,
+)
 from dingqueue.contract import (
+    Action,
     Card,
+    ChangeJob,
     Content,
     Feed,
     Job,
@@ -48,7 +58,7 @@ from dingqueue.files.source import Source, content_of
 from dingqueue.files.store import FileStoreUnavailable, open_store
 from dingqueue.hands import Closed, Hands
 from dingqueue.jobs import People, assign_job, checked, send_job, share_job
-from dingqueue.lanes import Accepted, Call, Carries, Full, Lanes, Repeat, Submitted, UnknownDestination
+from dingqueue.lanes import Accepted, Call, Carries, Full, Lanes, Left, Repeat, Submitted, UnknownDestination
 from dingqueue.messages import Rung
 from dingqueue.preview import Preview
 from dingqueue.preview import preview as preview_job
@@ -439,7 +449,14 @@ class Client:
             wait_s = min(wait_s * 1.5, 1.0)
 
     def cancel(self, job_id: str) -> str:
-        """End a job that is not at DingTalk yet: ``cancelled``, or the state that made it too late, or ``gone``.
+        """End a job that is not at DingTalk yet, or have what it left there taken back.
+
+        An app's robot and work notifications can be taken back for 24 hours, a todo at any time, a webhook robot's
+        message never.
+
+        Returns:
+            ``cancelled``; ``recalling`` where the fleet takes it back now (the job's status then says ``cancelled``, or
+            why it stays); or the state that made it too late; or ``gone``.
 
         Raises:
             EnqueueFailed: Redis did not answer in time; whether the job was cancelled is then unknown.
@@ -451,6 +468,61 @@ class Client:
         state, calls = self._result(future, deadline_s)
         line.publish(calls, deadline_s)
         return state
+
+    def complete(self, job_id: str) -> str:
+        """Say that the work of an ``assign`` is done: its todo is closed for everybody.
+
+        Returns:
+            The id of the job that does it; the same call again is the same job.
+
+        Raises:
+            InvalidJob: That job has no todo (yet, or any more).
+            EnqueueFailed: Redis did not take it in time. Calling again is safe.
+        """
+        return self._change(job_id, "complete", lambda left: completion_of(job_id, left))
+
+    def reassign(
+        self,
+        job_id: str,
+        *,
+        to: People = (),
+        subject: str | None = None,
+        description: str | None = None,
+        due: datetime | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Change the work of an ``assign``: its todo is for other people from now on, or says something else.
+
+        Args:
+            job_id: What ``assign`` returned.
+            to: Who does it from now on, instead of those who did; nobody leaves that as it is.
+            subject: What is to be done.
+            description: More about it.
+            due: Until when; aware.
+            key: Makes the change idempotent: the same job and key is the same change.
+
+        Returns:
+            The id of the job that does it.
+
+        Raises:
+            InvalidJob: The call has a mistake, or that job has no todo (yet, or any more).
+            EnqueueFailed: Redis did not take it in time.
+        """
+        change = work_change(to=to, subject=subject, description=description, due=due)
+        return self._change(job_id, "reassign", lambda left: reassignment_of(job_id, left, change, key=key), change)
+
+    def _change(
+        self, job_id: str, action: Action, build: Callable[[Left | None], ChangeJob], change: WorkChange | None = None
+    ) -> str:
+        if box := outbox.current():
+            if (known := box.status(job_id)) is None:
+                raise InvalidJob("job_id", f"nobody knows the job {job_id!r}")
+            return box.accept(unplaced(job_id, known.destination, action, change))
+        deadline_s = time.monotonic() + self._timeout_s
+        line, future = self._begin(lambda line: line.change(job_id, build))
+        new_id, calls = self._result(future, deadline_s)
+        line.publish(calls, deadline_s)
+        return new_id
 
     def close(self) -> None:
         """Let go of connections and threads when the calls that are under way have ended; the next call opens new ones.
@@ -658,9 +730,22 @@ class _Line:
 
     def cancel(self, job_id: str) -> tuple[str, tuple[Call, ...]]:
         try:
-            return self._lanes.cancel(job_id)
+            state, calls = self._lanes.cancel(job_id)
+            left = self._lanes.left(job_id) if state == "recall" else None
         except redis.RedisError as error:
             raise _refused(error) from error
+        if state != "recall":
+            return state, calls
+        return ("recalling", tuple(self.submit(recall_of(job_id, left)))) if left else ("gone", ())
+
+    def change(self, job_id: str, build: Callable[[Left | None], ChangeJob]) -> tuple[str, Sequence[Call]]:
+        """Submit a change to an earlier job: its own id, and the calls."""
+        try:
+            left = self._lanes.left(job_id)
+        except redis.RedisError as error:
+            raise _refused(error) from error
+        job = build(left)
+        return job.job_id, self.submit(job)
 
     def publish(self, calls: Sequence[Call], deadline_s: float) -> None:
         """Publish what an accepted job called, and wait for it as long as there is time: it is accepted anyway."""

@@ -16,8 +16,8 @@ from dingqueue.errors import UnknownContract
 
 CONTRACT_VERSION = 1
 
-Kind: TypeAlias = Literal["send", "assign", "share"]
-KINDS: tuple[Kind, ...] = ("send", "assign", "share")
+Kind: TypeAlias = Literal["send", "assign", "share", "change"]
+KINDS: tuple[Kind, ...] = ("send", "assign", "share", "change")
 #: What to do with content over a route's limit.
 TooLong: TypeAlias = Literal["split", "shorten", "refuse"]
 #: What to do with a table in markdown, which phones show as pipes.
@@ -31,6 +31,9 @@ TOO_LONG: tuple[TooLong, ...] = ("split", "shorten", "refuse")
 TABLES: tuple[Tables, ...] = ("lines", "keep")
 ON_UNKNOWN: tuple[OnUnknown, ...] = ("resend", "hold")
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high", "urgent")
+#: What can be done to what an earlier job left at DingTalk: take it back, say that the work is done, change the work.
+Action: TypeAlias = Literal["recall", "complete", "reassign"]
+ACTIONS: tuple[Action, ...] = ("recall", "complete", "reassign")
 
 _OptionT = TypeVar("_OptionT", bound=str)
 
@@ -227,7 +230,38 @@ class ShareJob:
         return "share"
 
 
-Job: TypeAlias = SendJob | AssignJob | ShareJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeJob:
+    """A change to what an earlier job left at DingTalk: its messages, its todo.
+
+    Attributes:
+        of: The earlier job's id.
+        action: What is to be done.
+        left: What the earlier job left, as its record has it: JSON that the fleet wrote and only the fleet reads.
+        to: Who does the work from now on; nobody leaves it as it is. The next three are the same: empty is no change.
+        subject: What is to be done.
+        description: More about it.
+        due: Until when; aware.
+    """
+
+    job_id: str
+    destination: str
+    of: str
+    action: Action
+    left: str = "{}"
+    to: Mention = NOBODY
+    subject: str = ""
+    description: str = ""
+    due: datetime | None = None
+    terms: Terms = field(default_factory=Terms)
+
+    @property
+    def kind(self) -> Kind:
+        """``change``."""
+        return "change"
+
+
+Job: TypeAlias = SendJob | AssignJob | ShareJob | ChangeJob
 
 
 def to_wire(job: Job) -> str:
@@ -290,6 +324,16 @@ def _body(job: Job) -> dict[str, Any]:
             if job.zip:
                 shared["zip"] = True
             return shared
+        case ChangeJob():
+            return {
+                "of": job.of,
+                "action": job.action,
+                "left": job.left,
+                "people": _mention_to_wire(job.to),
+                "subject": job.subject,
+                "description": job.description,
+                "due": job.due.isoformat() if job.due else None,
+            }
         case other:
             assert_never(other)
 
@@ -328,6 +372,19 @@ def _job_from_wire(data: Mapping[str, Any]) -> Job:
                 note=_text(data, "note"),
                 file=_file_from_wire(data["file"]) if "file" in data else None,
                 zip=_flag(data, "zip") if "zip" in data else False,
+                terms=terms,
+            )
+        case "change":
+            return ChangeJob(
+                job_id=job_id,
+                destination=destination,
+                of=_text(data, "of"),
+                action=_option(data, "action", ACTIONS),
+                left=_text(data, "left"),
+                to=_mention_from_wire(data["people"]),
+                subject=_text(data, "subject"),
+                description=_text(data, "description"),
+                due=_instant(data, "due"),
                 terms=terms,
             )
         case _:

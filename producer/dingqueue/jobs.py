@@ -24,6 +24,7 @@ from dingqueue.contract import (
     AssignJob,
     Button,
     Card,
+    ChangeJob,
     Content,
     Feed,
     FeedItem,
@@ -274,6 +275,10 @@ def checked(job: object) -> Job:
                 zip=job.zip,
                 **_terms_of(job.terms),
             )
+        case ChangeJob():
+            same = dataclasses.replace(
+                job, destination=_destination(job.destination), terms=_terms(**_terms_of(job.terms))
+            )
         case _:
             raise InvalidJob("job", f"expected what send_job, assign_job or share_job returns, got {_type(job)}")
     if _JOB_ID.fullmatch(_text(job.job_id, "job_id")) is None:
@@ -296,10 +301,25 @@ def job_id_for(destination: str, key: str) -> str:
     return str(uuid.uuid5(JOB_ID_NAMESPACE, f"{len(destination)}:{destination}:{key}"))
 
 
-def _job_id(destination: str, key: str | None) -> str:
-    _text(destination, "destination")
-    if _NAME.fullmatch(destination) is None:
+def change_text(value: object, field: str) -> str:
+    """A text that replaces another one: not blank, and a subject not too long."""
+    return _subject(value) if field == "subject" else _text(value, field)
+
+
+def instant_of(value: object, field: str) -> datetime | None:
+    """An aware instant, or None."""
+    return _instant(value, field)
+
+
+def _destination(destination: object) -> str:
+    name = _text(destination, "destination")
+    if _NAME.fullmatch(name) is None:
         raise InvalidJob("destination", "a destination's name is 1 to 64 letters, digits, dots, dashes and underscores")
+    return name
+
+
+def _job_id(destination: str, key: str | None) -> str:
+    _destination(destination)
     if key is None:
         return str(uuid.uuid4())
     if len(_text(key, "key")) > MAX_KEY_CHARS:

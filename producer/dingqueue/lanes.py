@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -36,6 +36,15 @@ def calls_from(flat: Sequence[Any]) -> tuple[Call, ...]:
         Call(job_id=flat[i], kind=cast("Kind", flat[i + 1]), destination=flat[i + 2], grant=int(flat[i + 3]))
         for i in range(0, len(flat), 4)
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What a job left at DingTalk: ``recall`` (its messages) and ``todo``, each as the fleet noted it."""
+
+    destination: str
+    state: str
+    things: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +98,8 @@ class Lanes:
 
     def __init__(self, client: redis.Redis, *, prefix: str = DEFAULT_PREFIX, clock_ms: ClockMs = None) -> None:
         self._client = client
-        self._pace_key = f"{key_base(prefix)}pace"
+        self._base = key_base(prefix)
+        self._pace_key = f"{self._base}pace"
 
         def script(name: str) -> Script:
             return Script(client, prefix, source(prelude(), ("dingqueue", name)), clock_ms)
@@ -135,13 +145,26 @@ class Lanes:
         """End a job that is not at DingTalk yet.
 
         Returns:
-            ``"cancelled"`` and the calls that the freed place allows; or the state that made it too late, or
-            ``"gone"`` for an id nobody knows.
+            ``"cancelled"`` and the calls that the freed place allows; ``"recall"`` where it is at DingTalk and can be
+            taken back from there; or the state that made it too late, or ``"gone"`` for an id nobody knows.
         """
         reply = self._cancel(job_id)
         if reply[0] == "cancelled":
             return "cancelled", calls_from(reply[1])
+        if reply[0] == "recall":
+            return "recall", ()
         return (reply[1] if reply[0] == "too late" else "gone"), ()
+
+    def left(self, job_id: str) -> Left | None:
+        """What a job left at DingTalk; None for an id nobody knows (any more)."""
+        destination, state, notes = cast(
+            "list[str | None]", self._client.hmget(f"{self._base}job:{job_id}", "destination", "state", "notes")
+        )
+        if destination is None or state is None:
+            return None
+        kept = json.loads(notes or "{}")
+        found = {name: json.loads(kept[name]) for name in ("recall", "todo") if kept.get(name)}
+        return Left(destination=destination, state=state, things=found)
 
 
 def _arguments(job: Job) -> tuple[Argument, ...]:

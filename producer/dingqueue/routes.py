@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dingqueue.contract import Feed, Job, Kind, SendJob
+from dingqueue.contract import ChangeJob, Feed, Job, Kind, SendJob
 
 DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_PREFIX = "dq:"
@@ -45,4 +45,6 @@ def need_of(job: Job) -> str:
     """
     if isinstance(job, SendJob):
         return "ring" if job.mention or isinstance(job.content, Feed) else "send"
+    if isinstance(job, ChangeJob):
+        return "recall" if job.action == "recall" else "todo"
     return job.kind

@@ -20,8 +20,11 @@ for _, sender in ipairs(pace and way(pace, needs[1], needs[2]) or {}) do
     local ends = {}
     local permits = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
     for i = 2, #permits, 2 do ends[#ends + 1] = permits[i] end
-    local closed = redis.call('HMGET', base .. 'sender:' .. sender .. ':closed', 'until', 'cause', 'why')
-    local name = sender
+    local name, closed = sender, {}
+    for _, of in ipairs(closings(sender)) do
+      local one = redis.call('HMGET', of, 'until', 'cause', 'why')
+      if one[1] and tonumber(one[1]) > tonumber(closed[1] or 0) then closed = one end
+    end
     if all then name, closed = '*', all end
     out[#out + 1] = {name, int(window[1]), int(window[2]), ends, int(closed_until(sender) or 0), closed[2] or '', closed[3] or ''}
   end

@@ -15,6 +15,7 @@ from dingqueue.contract import (
     NOBODY,
     AssignJob,
     Card,
+    ChangeJob,
     Content,
     Feed,
     Job,
@@ -56,7 +57,7 @@ class Outbox(_Outbox):
         """At least one job (or exactly ``count``) fits all that is named; what is not named does not matter.
 
         Args:
-            kind: ``send``, ``assign`` or ``share``.
+            kind: ``send``, ``assign``, ``share`` or ``change``.
             destination: Its destination.
             text_contains: Stands somewhere in what people would read, titles and addresses included.
             mention: People who are rung or given the work, written as in the call; others may be too.
@@ -124,6 +125,8 @@ def text_of(job: Job) -> str:
             return "\n".join(filter(None, [job.subject, job.description, job.url]))
         case ShareJob():
             return "\n".join(filter(None, [job.name, job.note, job.url]))
+        case ChangeJob():
+            return "\n".join(filter(None, [job.subject, job.description]))
         case other:
             assert_never(other)
 
@@ -206,7 +209,7 @@ def _mention(job: Job) -> Mention:
     match job:
         case SendJob(mention=mention):
             return mention
-        case AssignJob(to=to):
+        case AssignJob(to=to) | ChangeJob(to=to):
             return to
         case _:
             return NOBODY

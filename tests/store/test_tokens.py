@@ -364,6 +364,20 @@ def test_wrong_credentials_are_proved_twice_and_then_asked_every_ten_minutes(
         assert len(far.asked) == 3, "at once, a second later, ten minutes later"
 
 
+def test_what_beat_found_out_is_a_proof_for_whoever_needs_a_token(state: State) -> None:
+    with tokens_at(state, lambda _: (400, {"code": "invalidClientIdOrSecret"})) as (tokens, far):
+        tokens.refresh(ACME)
+        state.clock.pass_ms(1_000)
+        tokens.refresh(ACME)
+        state.clock.pass_ms(60_000)
+
+        outcome = none(tokens.of(ACME)).outcome
+
+        assert outcome.close is not None
+        assert (outcome.close.cause, outcome.close.sender) == ("fault", "app.acme")
+        assert len(far.asked) == 2
+
+
 def test_an_endpoint_that_is_away_is_asked_ever_less_often(state: State) -> None:
     with tokens_at(state, lambda _: (500, {"code": "server.error", "message": "x"}), jitter=1.0) as (tokens, far):
         for _ in range(600):

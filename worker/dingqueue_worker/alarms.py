@@ -31,8 +31,9 @@ class Alarm:
     """What a hook is given; holds no secret and no message text.
 
     Attributes:
-        name: ``dead`` (a job ended for good) or ``broken`` (a sender's configuration is wrong; its jobs wait).
-        subject: The job's id or the sender's name.
+        name: ``dead`` (a job ended for good), ``broken`` (a sender's configuration is wrong; its jobs wait) or
+            ``quota`` (an organisation's month of calls runs out).
+        subject: The job's id, the sender's name or the quota's.
         destination: Of a dead job; empty for a sender.
         kind: ``send``, ``assign`` or ``share``; empty for a sender.
         cause: A short stable slug (``keyword``, ``content``, …).
@@ -79,7 +80,9 @@ class Alarms:
 
     def __call__(self, happened: Event) -> None:
         """Tell it."""
-        message = {"dead": "job is dead", "broken": "sender is broken"}.get(happened.name, happened.name)
+        message = {"dead": "job is dead", "broken": "sender is broken", "quota": "quota is running out"}.get(
+            happened.name, happened.name
+        )
         event(message, level=logging.ERROR, subject=happened.subject, why=happened.why)
         if happened.subject.startswith(_PREFIX) or not (self._to or self._hooked):
             return
@@ -130,6 +133,8 @@ class Alarms:
 
 
 def _words(alarm: Alarm) -> str:
+    if alarm.name == "quota":
+        return f"dingqueue: {alarm.subject}: {alarm.reason}"
     if alarm.name == "broken":
         return (
             f"dingqueue: {alarm.subject} is broken\n{alarm.reason}\n"

@@ -21,14 +21,17 @@ from dingqueue_worker import progress, schedule, tasks
 from dingqueue_worker.alarms import Alarms
 from dingqueue_worker.consumer import BundledEvents
 from dingqueue_worker.delivery import Delivery, InAppsName
+from dingqueue_worker.delivery.app import Door
 from dingqueue_worker.digests import fold
 from dingqueue_worker.dingtalk.api import Api
+from dingqueue_worker.dingtalk.apps import AppCalls
 from dingqueue_worker.directory import Directory
 from dingqueue_worker.files.fetch import Fetcher
 from dingqueue_worker.files.media import Files
 from dingqueue_worker.health import Shown, awaited
 from dingqueue_worker.pace import pace_of, uploads_to
 from dingqueue_worker.pacer import Pacer, step
+from dingqueue_worker.results import Results
 from dingqueue_worker.settings import Settings
 from dingqueue_worker.store import Store
 from dingqueue_worker.tokens import Tokens
@@ -93,6 +96,10 @@ def create_app(settings: Settings) -> Celery:
     )
     tokens = per_process(lambda: Tokens(store=store(), api=api(), lease_s=settings.fleet.total_timeout_s + 3.0))
 
+    results = per_process(
+        lambda: Results(settings, store=store(), door=Door(tokens()), calls=AppCalls(api()), tell=alarms())
+    )
+
     def build_desk() -> tasks.Desk:
         return tasks.Desk(
             store=store(),
@@ -115,7 +122,7 @@ def create_app(settings: Settings) -> Celery:
         )
 
     tasks.register(app, per_process(build_desk))
-    schedule.register(app, settings, store=store, tokens=tokens, files=files)
+    schedule.register(app, settings, store=store, tokens=tokens, results=results, tell=alarms, files=files)
     app.steps["worker"].add(step(pacer))
     app.steps["consumer"].add(BundledEvents)
     if settings.health or awaited():

@@ -131,9 +131,9 @@ def send(destination: str, text: str | None, markdown: bool, title: str | None, 
 
 
 @main.command()
-@click.argument("destination")
-@click.argument("subject")
-@click.option("--to", multiple=True, required=True, metavar="WHO", help="A name, a mobile or user:ID; may be repeated.")
+@click.argument("destination", required=False)
+@click.argument("subject", required=False)
+@click.option("--to", multiple=True, metavar="WHO", help="A name, a mobile or user:ID; may be repeated.")
 @click.option(
     "--due",
     type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z"]),
@@ -148,22 +148,40 @@ def send(destination: str, text: str | None, markdown: bool, title: str | None, 
     show_default=True,
     help="As a todo shows it.",
 )
+@click.option("--done", metavar="JOB", help="Close the todo of an earlier assign instead.")
+@click.option("--change", metavar="JOB", help="Change the todo of an earlier assign: --to, --due, --description.")
 @_job_options
 def assign(
-    destination: str,
-    subject: str,
+    destination: str | None,
+    subject: str | None,
     to: tuple[str, ...],
     due: datetime | None,
     url: str,
     description: str,
     priority: Any,
+    done: str | None,
+    change: str | None,
     **options: Any,
 ) -> None:
-    r"""Give SUBJECT to people, in DESTINATION.
+    r"""Give SUBJECT to people, in DESTINATION; or close, or change, what was given before.
 
     \b
     dingqueue assign project "Review the contract" --to alice --due 2026-12-01T09:00+0800
+    dingqueue assign --done 3f2a…
+    dingqueue assign --change 3f2a… --to bob
     """
+    if done or change:
+        if destination or (done and change):
+            raise Stop(Exit.USAGE, "--done and --change name the job and nothing else: no DESTINATION, no SUBJECT")
+        given = {"to": to, "due": due, "description": description or None, "key": options["key"]}
+        _hand_over(
+            lambda client, _: client.complete(done) if done else client.reassign(change or "", **given), **options
+        )
+        return
+    if destination is None or subject is None or not to:
+        named = (("DESTINATION", destination), ("SUBJECT", subject), ("--to", to or None))
+        missing = next(name for name, value in named if value is None)
+        raise Stop(Exit.USAGE, f"missing {missing}: dingqueue assign DESTINATION SUBJECT --to WHO")
     _enqueue(
         lambda terms: assign_job(
             destination, subject, to=to, due=due, url=url, description=description, priority=priority, **terms
@@ -283,15 +301,20 @@ def watch(job_id: str, for_s: float, broker_url: str | None, state_url: str | No
 @click.argument("job_ids", nargs=-1, required=True, metavar="JOB…")
 @connection
 def cancel(job_ids: Sequence[str], broker_url: str | None, state_url: str | None, as_json: bool) -> None:
-    """End jobs that are not at DingTalk yet."""
+    """End jobs that are not at DingTalk yet; take back what an app left there."""
     with _client(broker_url, state_url) as client:
         ends = {job_id: client.cancel(job_id) for job_id in job_ids}
+    words = {
+        "cancelled": "cancelled",
+        "gone": "gone",
+        "recalling": "is being taken back; its status says how that goes",
+    }
     if as_json:
         show([{"job_id": job_id, "cancelled": end == "cancelled", "state": end} for job_id, end in ends.items()])
     else:
         for job_id, end in ends.items():
-            show(f"{job_id}  {end if end in {'cancelled', 'gone'} else f'too late: {end}'}")
-    if any(end != "cancelled" for end in ends.values()):
+            show(f"{job_id}  {words.get(end) or f'too late: {end}'}")
+    if any(end not in {"cancelled", "recalling"} for end in ends.values()):
         sys.exit(Exit.NOTHING if set(ends.values()) == {"gone"} else Exit.SOME_FAILED)
 
 

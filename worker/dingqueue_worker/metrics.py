@@ -130,6 +130,8 @@ FAMILIES: tuple[Family, ...] = (
            "Dead jobs that somebody dropped.", _counted("dropped", 2)),
     Family("dingqueue_attempts_total", "counter", ("destination", "outcome", "cause"),
            "Attempts, by how they ended and why.", _counted("attempts", 3)),
+    Family("dingqueue_results_total", "counter", ("destination", "result"),
+           "Work notifications whose result became known, by what it was.", _counted("results", 2)),
     Family("dingqueue_calls_lost_total", "counter", ("destination",),
            "Calls that no worker answered in time; they are made again.", _counted("lost_calls", 1)),
     Family("dingqueue_sender_closures_total", "counter", ("sender", "cause"),

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from dingqueue.files.limits import MAX_FILE_BYTES, MAX_NOTICE_BYTES
 from dingqueue.routes import app_closing, app_sender, robot_sender
 from dingqueue_worker.routing import RESULT, Route, first_routes, message_route, routes_of
-from dingqueue_worker.settings import App, Destination, Fleet, Robot, Settings
+from dingqueue_worker.settings import App, Destination, Fleet, Organisation, Robot, Settings
 
 #: Webhook robots speak one at a time: order is kept, and a mute costs one refusal.
 ROBOT_IN_FLIGHT = 1
@@ -142,13 +142,27 @@ def _notices(app: App, settings: Settings) -> list[int]:
     return [NOTICES_PER_MINUTE // max(most, 1), 60_000]
 
 
+def quotas_of(settings: Settings) -> dict[str, int]:
+    """The calls that each organisation has in a month, by the quota's name, where the configuration says it."""
+    found = {}
+    for organisation in settings.organisations.values():
+        for kind, most in (("api", organisation.api_calls), ("webhook", organisation.webhook_calls)):
+            if most is not None:
+                found[_quota_name(organisation, kind)] = most
+    return found
+
+
+def _quota_name(organisation: Organisation, kind: str) -> str:
+    return f"organisation.{organisation.name}.{kind}"
+
+
 def _quota(settings: Settings, organisation: str | None, kind: str) -> dict[str, Any]:
     """Whose month a sender's calls count in, and how many it has."""
     found = settings.organisations.get(organisation or "")
     if found is None:
         return {}
     month = found.api_calls if kind == "api" else found.webhook_calls
-    quota = {"quota": f"organisation.{found.name}.{kind}"}
+    quota = {"quota": _quota_name(found, kind)}
     return quota if month is None else quota | {"month": month, "month_reserve": found.urgent_reserve}
 
 

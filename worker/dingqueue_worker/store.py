@@ -140,11 +140,27 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """There is no token: somebody fetches one, or (``resting``) the last question failed and the next one must wait."""
+    """There is no token: somebody fetches one, or (``resting``) the last question failed and the next one must wait.
+
+    ``refused``: the credentials were, twice.
+    """
 
     for_s: float
     why: str
     resting: bool
+    refused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """An accepted job whose result is to be looked up, for the ``looks``-th time."""
+
+    job_id: str
+    destination: str
+    notes: Mapping[str, str]
+    receipt: Mapping[str, str]
+    ended_ms: int
+    looks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,6 +347,12 @@ class Store:
         self._fold, self._alive = script("fold.lua"), script("alive.lua")
         self._media_claim, self._media_end = script("media_claim.lua"), script("media_end.lua")
         self._media_refuse = script("media_refuse.lua")
+        self._quota = script("quota.lua")
+        self._permit, self._results_due, self._learn = (
+            script("permit.lua"),
+            script("results_due.lua"),
+            script("learn.lua"),
+        )
         self._token_ask, self._token_keep = script("token_ask.lua"), script("token_keep.lua")
         self._token_fail, self._token_drop = script("token_fail.lua"), script("token_drop.lua")
 
@@ -699,7 +721,12 @@ class Store:
                 held = Held(token=reply[2], number=int(reply[3])) if reply[2] else None
                 return Fetch(lease=int(reply[1]), held=held)
             case _:
-                return Wait(for_s=int(reply[1]) / 1000, why=reply[2], resting=reply[3] == "resting")
+                return Wait(
+                    for_s=int(reply[1]) / 1000,
+                    why=reply[2],
+                    resting=reply[3] != "fetching",
+                    refused=reply[3] == "refused",
+                )
 
     def token_keep(
         self, app: str, mark: str, lease: int, token: str, *, refresh_ms: int, late_ms: int, usable_ms: int
@@ -760,6 +787,50 @@ class Store:
         """The server's clock, milliseconds since 1970."""
         seconds, micros = _ask(lambda: cast("Reply", self._client.time()))
         return int(seconds) * 1000 + int(micros) // 1000
+
+    def permit(self, sender: str) -> int:
+        """Leave for one call that is no job's: 0, or the milliseconds to wait before asking again."""
+        return int(_ask(lambda: self._permit(sender))[0])
+
+    def quota(self, name: str, *, most: int, marks_percent: Sequence[int]) -> tuple[int, tuple[Event, ...]]:
+        """Calls of this month that a quota has counted, and what a person should hear: each mark is told once a month."""
+        reply = _ask(lambda: self._quota(name, most, *marks_percent))
+        return int(reply[0]), _events(reply[1])
+
+    def results_due(self, *, most: int, lease_ms: int) -> tuple[int, list[Result]]:
+        """Now (ms since 1970), and accepted jobs whose result is to be looked up; they are the caller's for the lease."""
+        now_ms, flat = _ask(lambda: self._results_due(most, lease_ms))
+        found = [
+            Result(
+                job_id=job_id,
+                destination=destination,
+                notes=json.loads(notes),
+                receipt=json.loads(receipt),
+                ended_ms=int(ended_ms),
+                looks=int(looks),
+            )
+            for job_id, destination, notes, receipt, ended_ms, looks in (
+                flat[at : at + 6] for at in range(0, len(flat), 6)
+            )
+        ]
+        return int(now_ms), found
+
+    def learn(
+        self, job_id: str, *, receipt: Mapping[str, str], notes: Mapping[str, str], verdict: str, why: str, next_ms: int
+    ) -> tuple[str, tuple[Event, ...]]:
+        """Note what became of an accepted job; gives back its state and what a person should hear.
+
+        Args:
+            job_id: The job.
+            receipt: All of it, with what is known of each person.
+            notes: All of them.
+            verdict: ``delivered``, ``dead``, ``given up`` (it stays accepted), or empty: it is looked up again.
+            why: Whom it did not reach.
+            next_ms: When it is looked up again.
+        """
+        told, noted = json.dumps(dict(receipt), ensure_ascii=False), json.dumps(dict(notes), ensure_ascii=False)
+        reply = _ask(lambda: self._learn(job_id, told, noted, verdict, why, next_ms))
+        return reply[0], _events(reply[1])
 
     def known_ids(self, app: str, asked: Sequence[tuple[str, str, str]]) -> list[str | None]:
         """Ids of people that were looked up before: for each (what is wanted, by what kind of id, its value)."""

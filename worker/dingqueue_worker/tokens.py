@@ -142,9 +142,7 @@ class Tokens:
         if fetch.held is not None:
             return _token(fetch.held)
         if bad:
-            # Each is a proof; the second one marks the app broken, and its jobs wait for a person.
-            fault = Close(cause="fault", why=why, sender=app_closing(app.name))
-            return NoToken(outcome=Snooze(why=why, cause="credentials", sent=False, close=fault))
+            return _refused(app, why)
         if blocked:
             return NoToken(outcome=Snooze(why=why, cause="ban", sent=False, close=close))
         return _later(app, wait)
@@ -156,9 +154,17 @@ def _token(held: Held) -> Token:
 
 def _later(app: App, wait: Wait) -> NoToken:
     """All the app's interfaces wait: jobs keep their places, and nobody asks in a loop."""
+    if wait.refused:  # whoever found that out: beat may have, and it closes nothing
+        return _refused(app, wait.why)
     for_s = min(max(wait.for_s, 0.2), 600.0) if wait.resting else 0.5
     close = Close(cause="busy", why=wait.why, sender=app_closing(app.name), for_s=for_s)
     return NoToken(outcome=Snooze(why=wait.why, cause="token", sent=False, close=close))
+
+
+def _refused(app: App, why: str) -> NoToken:
+    """A proof that the credentials are wrong; the second one marks the app broken, and its jobs wait for a person."""
+    fault = Close(cause="fault", why=why, sender=app_closing(app.name))
+    return NoToken(outcome=Snooze(why=why, cause="credentials", sent=False, close=fault))
 
 
 def _read(app: App, answer: Answer) -> Taken | Outcome:

@@ -16,6 +16,7 @@ from typing import assert_never
 from dingqueue.contract import (
     AssignJob,
     Card,
+    ChangeJob,
     Content,
     Feed,
     Job,
@@ -172,6 +173,8 @@ def _title(job: Job) -> str:
             return words_for(subject).task.format(subject=title_of(subject, ""))
         case ShareJob(name=name):
             return title_of(name, "")
+        case ChangeJob(subject=subject):
+            return title_of(subject, "")
         case other:
             assert_never(other)
 
@@ -195,7 +198,7 @@ def _lines(job: Job) -> list[str]:
     match job:
         case SendJob(content=content):
             text = "\n".join(item.title for item in content.items) if isinstance(content, Feed) else content.text
-        case AssignJob(description=description):
+        case AssignJob(description=description) | ChangeJob(description=description):
             text = description
         case ShareJob(note=note):
             text = note

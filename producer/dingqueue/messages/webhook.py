@@ -12,6 +12,7 @@ from typing import Any, Literal, assert_never
 from dingqueue.contract import (
     AssignJob,
     Card,
+    ChangeJob,
     Feed,
     Job,
     Link,
@@ -120,6 +121,8 @@ def _rendered(job: Job, fleet: _Fleet) -> Rendered:
             note = job.note or about_file(job.name, job.url)
             link = {"title": job.name, "text": _with_keyword(note, fleet.keywords), "messageUrl": job.url}
             return _single(job.job_id, "link", link, {}, (), field="note")
+        case ChangeJob():
+            raise InvalidJob("action", "a change to an earlier job is no message")
         case other:
             assert_never(other)
 

@@ -28,7 +28,7 @@ from dingqueue import (
     Text,
     UnknownContract,
 )
-from dingqueue.contract import CONTRACT_VERSION, Job, Terms, from_wire, to_wire
+from dingqueue.contract import CONTRACT_VERSION, ChangeJob, Job, Terms, from_wire, to_wire
 from dingqueue.messages import render_webhook
 from support.jobs import jobs
 
@@ -104,6 +104,19 @@ RELEASED: dict[str, Job] = {
     "assign-priority": AssignJob(
         job_id="job-7", destination="project", subject="Review", to=Mention(names=("alice",)), priority="urgent"
     ),
+    "change": ChangeJob(
+        job_id="job-12",
+        destination="project",
+        of="job-6",
+        action="reassign",
+        left='{"todo": {"id": "任务1", "creator": "un1"}}',
+        to=Mention(names=("bob",)),
+        subject="Sign it",
+        description="soon",
+        due=datetime(2026, 12, 2, 9, tzinfo=BEIJING),
+        terms=Terms(urgent=True),
+    ),
+    "change-least": ChangeJob(job_id="job-13", destination="project", of="job-1", action="recall"),
     "share": ShareJob(
         job_id="job-8",
         destination="project",

@@ -173,6 +173,7 @@ def test_every_counter_of_the_scripts_is_exported() -> None:
         "latency",
         "own",
         "tokens",
+        "results",
     }
     assert written - unseen == exported
 
@@ -201,4 +202,5 @@ def test_names_keep_to_prometheus_rules(family: Any) -> None:
         "quota",
         "app",
         "what",
+        "result",
     }

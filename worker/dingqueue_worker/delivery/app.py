@@ -40,7 +40,7 @@ class Door:
         app: App,
         call: Callable[[Secret], Answer],
         *,
-        proof: str,
+        proof: str | None,
         notes: Mapping[str, str],
         said: Iterable[str] = (),
     ) -> Taken | Ended:
@@ -49,7 +49,7 @@ class Door:
         Args:
             app: Whose token to use.
             call: Makes the call with it.
-            proof: The field that a yes always has.
+            proof: The field that a yes always has; None is none.
             notes: The job's, as they are.
             said: The texts that are sent; what DingTalk echoes of them is cut out.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from dingqueue.contract import AssignJob, Job, SendJob, ShareJob
+from dingqueue.contract import AssignJob, ChangeJob, Job, SendJob, ShareJob
 from dingqueue.errors import InvalidJob
 from dingqueue.messages import notice_share, render_robot, robot_link
 from dingqueue.routes import app_sender, need_of
 from dingqueue_worker.delivery import lookup
 from dingqueue_worker.delivery.app import REFUSED, Door
+from dingqueue_worker.delivery.change import Change, change_turn, failed
 from dingqueue_worker.delivery.group import Group
 from dingqueue_worker.delivery.lookup import unknown
 from dingqueue_worker.delivery.notes import TODO, first_part
@@ -57,6 +58,7 @@ class Apps:
         self._notice = Notice(door, calls, directory)
         self._todo = Todo(door, calls, directory)
         self._lookup = lookup.People(door, calls, directory)
+        self._change = Change(door, calls, directory)
 
     def speaks_for(self, job: Job) -> bool:
         """Whether the job's destination has an app."""
@@ -72,7 +74,9 @@ class Apps:
         destination = self._destinations[job.destination]
         app = self._apps[destination.app or ""]
         route = self._route_of(sender, app)
-        turn = self._share_turn(destination, notes) if isinstance(job, ShareJob) else _turn(job, destination, notes)
+        turn = (
+            self._share_turn(destination, notes) if isinstance(job, ShareJob) else _turn(job, destination, step, notes)
+        )
         if route is None or route not in {turn, "lookup"}:
             return _sent_on(_goes(turn), route, notes)
         ended = self._by(route, job, app=app, destination=destination, sender=sender, step=step, notes=notes)
@@ -123,12 +127,14 @@ class Apps:
                 )
             case "lookup", AssignJob():
                 return self._look_up_workers(job, app=app, step=step, notes=notes)
+            case "lookup" | "recall" | "todo", ChangeJob():
+                return self._change_by(route, job, app=app, destination=destination, step=step, notes=notes)
             case "lookup", _:
                 return self._look_up_recipients(job, app=app, destination=destination, step=step, notes=notes)
             case _, ShareJob():
                 return self._share(route, job, app=app, destination=destination, step=step, notes=notes)
             case _:
-                return _goes(_turn(job, destination, notes))
+                return _goes(_turn(job, destination, step, notes))
 
     def _message_steps(self, job: AssignJob, then: Route | None) -> int:
         if then == "webhook":
@@ -143,6 +149,27 @@ class Apps:
         def stranger(who: Lookup, refused: Dead) -> Ended:
             # Work for somebody who does not exist is a mistake that a person must see; nothing has been made yet.
             return Ended(outcome=dataclasses.replace(refused, why=f"to: {unknown(who, refused)}"))
+
+        return self._ask(people, "union_id", app=app, step=step, notes=notes, then="todo", stranger=stranger)
+
+    def _change_by(
+        self,
+        route: Route,
+        job: ChangeJob,
+        *,
+        app: App,
+        destination: Destination,
+        step: int,
+        notes: Mapping[str, str],
+    ) -> Ended:
+        if route != "lookup":
+            return self._change.attempt(job, app=app, destination=destination, step=step, notes=notes)
+        people, problem = self._change.people_of(job)
+        if problem:
+            return Ended(outcome=Dead(why=problem, cause="recipients", sent=False))
+
+        def stranger(who: Lookup, refused: Dead) -> Ended:
+            return failed(job, dataclasses.replace(refused, why=f"to: {unknown(who, refused)}"))
 
         return self._ask(people, "union_id", app=app, step=step, notes=notes, then="todo", stranger=stranger)
 
@@ -207,7 +234,7 @@ class Apps:
         return sharing.after(ended, media) if sharing and media else ended
 
 
-def _turn(job: Job, destination: Destination, notes: Mapping[str, str]) -> Route:
+def _turn(job: Job, destination: Destination, step: int, notes: Mapping[str, str]) -> Route:
     """Which route the job's next step takes."""
     match job:
         case SendJob():
@@ -216,6 +243,8 @@ def _turn(job: Job, destination: Destination, notes: Mapping[str, str]) -> Route
             return (_message_after(destination) or "todo") if TODO in notes else "todo"
         case ShareJob():
             return message_route(destination)
+        case ChangeJob():
+            return change_turn(job, step)
 
 
 def _message_after(destination: Destination) -> Route | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 #: How each note is called; the producer reads the first two, to change what a job left at DingTalk.
 RECALL, TODO = "recall", "todo"
-MEDIA, TASKS, _FIRST_PART = "media", "tasks", "first_part"
+TASKS, _FIRST_PART = "tasks", "first_part"
 
 
 def first_part(notes: Mapping[str, str]) -> int:

@@ -402,6 +402,12 @@ def classify(answer: Answer, *, said: Iterable[str] = ()) -> Outcome:
     return Delivered(receipt=read.receipt) if isinstance(read, Taken) else read
 
 
+def meaning_of(code: str) -> tuple[Verdict, str]:
+    """What a code means that stands beside one person in an answer that is a yes (``forbidden_list``)."""
+    row = _find(code, "") or _UNKNOWN_CODE
+    return row.verdict, f"{row.meaning} (code {_cleaned(code)})"
+
+
 def read_older(answer: Answer, *, proof: str | None = None, said: Iterable[str] = ()) -> Taken | Outcome:
     """An answer of the older host (``oapi.dingtalk.com``): yes is a 2xx with an ``errcode`` of 0, and nothing else is.
 
@@ -419,7 +425,7 @@ def read_older(answer: Answer, *, proof: str | None = None, said: Iterable[str] 
     return _read(answer, yes=frozenset({"0"}), proof=proof, said=said)
 
 
-def read_newer(answer: Answer, *, proof: str, said: Iterable[str] = ()) -> Taken | Outcome:
+def read_newer(answer: Answer, *, proof: str | None, said: Iterable[str] = ()) -> Taken | Outcome:
     """An answer of the newer host (``api.dingtalk.com``): yes is a 2xx without a code that has the field ``proof``.
 
     Tokens (proof ``accessToken``), app robots (``processQueryKey``), new todos (``id``), changed ones (``result``).
@@ -427,7 +433,8 @@ def read_newer(answer: Answer, *, proof: str, said: Iterable[str] = ()) -> Taken
 
     Args:
         answer: What came back.
-        proof: The field that a yes to this call always has, with a value that is not empty.
+        proof: The field that a yes to this call always has, with a value that is not empty; None where there is none,
+            and the caller looks closer.
         said: The texts that were sent; what DingTalk echoes of them is cut out of ``why``.
 
     Returns:

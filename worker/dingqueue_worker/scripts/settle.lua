@@ -135,7 +135,7 @@ if good then
     redis.call('HSET', job, 'step', int(step + 1), 'steps', int(steps))
     wait_for_retry(id, destination, FRONT, step + 1, more.rest_ms or 0, why)
   else
-    finish(id, verdict, verdict, why, more.keep_ms)
+    finish(id, verdict, verdict, why, more.keep_ms, more.look_up_ms)
     if more.look_up_ms then
       redis.call('ZADD', base .. 'results', int(now + more.look_up_ms), id)
       redis.call('PEXPIRE', base .. 'results', 3 * DAY_MS)
