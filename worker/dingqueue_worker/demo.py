@@ -51,8 +51,22 @@ window_s = {WINDOW_S:g}
 token = "demo-alarms"
 window_s = {WINDOW_S:g}
 
+[apps.acme]
+app_key = "demo-key"
+app_secret = "demo-app-secret"
+agent_id = 1001
+robot_code = "demo-robot"
+
 [destinations.ops]
 robots = ["ops"]
+[destinations.project]
+app = "acme"
+conversation = "cidDemoProject"
+robots = ["ops"]
+[destinations.staff]
+app = "acme"
+users = ["alice", "bob"]
+via = "notice"
 [destinations.build]
 robots = ["build"]
 [destinations.finance]
@@ -115,6 +129,9 @@ def _running(console: Console) -> Iterator[_Stage]:
         # DingTalk wants a word here that the fleet has not been told of.
         space.robot("demo-finance", name="Finance Bot", group="Finance", keywords=("invoice",), window_s=WINDOW_S)
         space.robot("demo-alarms", name="Alarm Bot", group="Alarms", window_s=WINDOW_S)
+        space.app("demo-key", "demo-app-secret", name="Acme", agent_id=1001, robot_code="demo-robot")
+        space.person("manager123", mobile="13800000001", name="alice")
+        space.person("bob456", mobile="13800000002", name="bob")
         _started(console, "A local DingTalk that keeps DingTalk's rules", sandbox.url)
         config = folder / "dingqueue.toml"
         config.write_text(_CONFIG, encoding="utf-8")
@@ -170,8 +187,10 @@ def _play(console: Console, stage: _Stage) -> None:
     console.print(
         f"\nAn application hands over jobs and goes on. [dim](Windows are {WINDOW_S:g} s here; DingTalk's are 60 s.)[/]\n"
     )
+    report = stage.folder / "报告 2026-11.pdf"
+    report.write_bytes(b"%PDF-1.4\n" + b"% a report of November\n" * 2_000)
     began_s = time.monotonic()
-    jobs = dict(_enqueue(stage.client))
+    jobs = dict(_enqueue(stage.client, report))
     took_ms = (time.monotonic() - began_s) * 1000
     try:
         stage.client.send("ops", "")
@@ -181,6 +200,9 @@ def _play(console: Console, stage: _Stage) -> None:
     console.print(
         f"  {len(jobs)} jobs accepted in {took_ms:.0f} ms; one call refused at once: [yellow]{escape(refused)}[/]\n"
     )
+    _expire_tokens(stage, jobs)
+    again = "the same file to the same group: known by its content, and the app's token has just expired"
+    jobs[stage.client.share("project", report, note="once more")] = again
     halfway = _follow(console, stage, jobs)
     if halfway:
         console.print("  Meanwhile, over the limit nothing was refused and nothing lost. It waited:")
@@ -190,7 +212,14 @@ def _play(console: Console, stage: _Stage) -> None:
     _summary(console, stage, jobs, time.monotonic() - began_s)
 
 
-def _enqueue(client: Client) -> Iterator[tuple[str, str]]:
+def _expire_tokens(stage: _Stage, jobs: Mapping[str, str]) -> None:
+    """End every token at DingTalk, once the app has used one."""
+    shared = next(job_id for job_id, what in jobs.items() if "uploaded by the app" in what)
+    stage.client.wait(shared, timeout_s=_END_WITHIN_S)
+    stage.sandbox.root.expire_tokens()
+
+
+def _enqueue(client: Client, report: Path) -> Iterator[tuple[str, str]]:
     """Job id -> what it is, in words."""
     yield (
         client.send("ops", "部署完成 🚀 v2.4.1 已上线，请大家留意监控 👀", mention=["alice"]),
@@ -223,6 +252,13 @@ def _enqueue(client: Client) -> Iterator[tuple[str, str]]:
         "work for alice and bob",
     )  # fmt: skip
     yield client.share("build", "https://example.com/reports/2026-11-report.pdf", note="Numbers of November"), "a file"
+    yield client.share("project", report), "a file from this disk, uploaded by the app"
+    yield (
+        client.assign("project", "Sign the order", to=["alice", "bob"], due=datetime.now(UTC) + timedelta(days=1),
+                      url="https://example.com/order"),
+        "a todo for two, and a message that rings them",
+    )  # fmt: skip
+    yield client.send("staff", "The office closes at 17:00 today"), "a work notification"
     yield client.send("finance", "Month closed"), "a message that DingTalk refuses"
     storm = [
         {"destination": "alarms", "text": f"disk {number:02d} is 9{number % 10} % full"} for number in range(1, 26)
@@ -276,9 +312,9 @@ def _summary(console: Console, stage: _Stage, jobs: Mapping[str, str], took_s: f
         table.add_column(title, overflow="fold")
     for (what, destination, state), count in counts.items():
         first = next(status for job_id, status in statuses.items() if jobs[job_id] == what and status.state == state)
-        parts = f" in {first.steps} parts" if first.steps > 1 else ""
+        parts = f" in {first.steps} {'parts' if first.kind == 'send' else 'steps'}" if first.steps > 1 else ""
         why = f": {escape(first.reason)}" if state == "dead" else ""
-        colour = "green" if state == "delivered" else "red"
+        colour = "red" if state == "dead" else "green"
         table.add_row(
             f"{count} × {what}" if count > 1 else what, destination, f"[{colour}]{state}[/]{parts}{why}"
         )  # fmt: skip
@@ -291,6 +327,13 @@ def _summary(console: Console, stage: _Stage, jobs: Mapping[str, str], took_s: f
             f"  {name:<12} {robot['accepted']:>3} accepted{refused}"
             f", never more than {robot['max_in_window']} in {WINDOW_S:g} s [dim](the limit is {LIMIT})[/]"
         )
+    root = stage.sandbox.root
+    files, todos = root.files(), root.todos()
+    tokens = root.calls(path="/v1.0/oauth2/accessToken", state="accepted")
+    console.print(
+        f"  {'Acme':<12} {len(files):>3} upload for two shares, {len(todos)} todo for two people, "
+        f"{len(tokens)} tokens [dim](one expired)[/]"
+    )
     arrived = [message.uuid for message in stage.sandbox.root.messages(robot="Alarm Bot")]
     urgent = next((job_id for job_id in jobs if "urgent" in jobs[job_id]), None)
     if urgent in arrived:
