@@ -674,3 +674,29 @@ def test_ids_of_many_lanes_do_not_meet(state: State) -> None:
         state.submit(name)
 
     assert state.redis.zcard(state.key("due")) == 50
+
+
+def test_a_replayed_job_has_all_its_attempts_again(ops: State) -> None:
+    job_id, calls = ops.submit()
+    ops.start(calls[0])
+    assert ops.settle(calls[0], Ended(outcome=Retry(why="500", cause="server")), most=1).state == "dead"
+
+    _, (call,) = ops.store.replay(job_id, expires_s=60, by="me")
+    ops.start(call)
+
+    assert ops.settle(call, Ended(outcome=Retry(why="500", cause="server")), most=2, wait_s=1).state == "waiting"
+
+
+def test_what_has_begun_is_brought_to_its_end_however_late(ops: State) -> None:
+    job_id, calls = ops.submit(expires_s=60)
+    ops.start(calls[0])
+    rest = Retry(why="500", cause="server")
+    calls = ops.settle(calls[0], Ended(outcome=Delivered(), steps=2), step=0).calls
+    ops.start(calls[0])
+    ops.settle(calls[0], Ended(outcome=rest, steps=2), step=1, wait_s=30)
+
+    ops.clock.pass_ms(120_000)
+    (call,) = ops.release()
+
+    assert call.job_id == job_id
+    assert ops.start(call).step == 1
