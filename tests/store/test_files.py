@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from dingqueue import Client, EnqueueFailed, InvalidJob, StoredFile
 from dingqueue.contract import ShareJob, from_wire
@@ -420,6 +421,22 @@ def test_a_wrong_files_url_is_refused_at_once_and_not_shown() -> None:
         Client("redis://127.0.0.1:1/0", files_url="nosuch://planted")
 
     assert "planted" not in str(caught.value)
+
+
+def test_an_application_with_the_acl_of_ops_can_share(tmp_path: Path) -> None:
+    template = (Path(__file__).parents[2] / "ops" / "redis.acl.template").read_text()
+    rules = template.split("user producer on #PRODUCER ", 1)[1].split("\nuser ", 1)[0].replace("PREFIX", "dq:{dq}:")
+    path = tmp_path / "report.pdf"
+    path.write_bytes(pdf(2 * CHUNK_BYTES))
+    with Server(durable=False) as server:
+        admin = redis.Redis.from_url(server.url, decode_responses=True)
+        admin.execute_command("ACL", "SETUSER", "producer", "on", ">secret", *rules.split())  # type: ignore[no-untyped-call]  # redis-py's
+        with Client(server.url.replace("redis://", "redis://producer:secret@")) as client:
+            client.share("project", path)
+            client.share("project", path)
+
+        assert admin.acl_log() == []
+        admin.close()
 
 
 def test_a_file_store_that_is_away_fails_within_its_bound(valkey: Server, state: State) -> None:
