@@ -10,7 +10,7 @@ from celery import Celery
 from kombu import Exchange, Producer, Queue
 from kombu.pools import ProducerPool
 
-from dingqueue import transport
+from dingqueue import inline, transport
 from dingqueue.lanes import Call
 from dingqueue.routes import DEFAULT_PREFIX, queue_name, task_name
 
@@ -109,12 +109,19 @@ class Publisher:
     def __init__(self, broker_url: str, *, prefix: str = DEFAULT_PREFIX, timeout_s: float) -> None:
         self._app = producer_app(broker_url, prefix=prefix, timeout_s=timeout_s)
         self._timeout_s = timeout_s
+        #: May a thread publish that is bounded by ``inline.until``?
+        self.inline = inline.serves(broker_url)
         self._connections = self._app.connection_for_write(broker_url).Pool(limit=_CONNECTIONS)
         self._producers = ProducerPool(self._connections, limit=_CONNECTIONS, Producer=self._app.amqp.Producer)
 
-    def publish(self, calls: Iterable[Call]) -> None:
-        """Publish calls in one batch. Raises what kombu raises; what was not published is called again by itself."""
-        with self._producers.acquire(block=True, timeout=self._timeout_s) as producer:
+    def publish(self, calls: Iterable[Call], *, wait: bool = True) -> None:
+        """Publish calls in one batch. Raises what kombu raises; what was not published is called again by itself.
+
+        Args:
+            calls: What to publish.
+            wait: For a connection while all are in use.
+        """
+        with self._producers.acquire(block=wait, timeout=self._timeout_s) as producer:
             publish(self._app, calls, producer=producer)
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from dingqueue import broker, outbox
+from dingqueue import broker, inline, outbox
 from dingqueue.changes import (
     WorkChange,
     completion_of,
@@ -345,8 +345,11 @@ class Client:
         if box := outbox.current():
             return box.accept(job)
         deadline_s = time.monotonic() + self._timeout_s if deadline_s is None else deadline_s
-        line, future = self._begin(lambda line: line.submit(job))
-        calls = self._result(future, deadline_s, (job,))
+        line = self._connected()
+        calls = line.submit_here(job, deadline_s)
+        if calls is None:
+            line, future = self._begin(lambda line: line.submit(job))
+            calls = self._result(future, deadline_s, (job,))
         line.publish(calls, deadline_s)
         return job.job_id
 
@@ -662,13 +665,17 @@ class _Line:
         self._redis = redis.Redis.from_url(
             state_url,
             decode_responses=True,
-            socket_timeout=timeout_s,
+            # Less than a call has when it begins, so that only one that is late sets its socket's timeout anew.
+            socket_timeout=0.9 * timeout_s,
             socket_connect_timeout=timeout_s,
             socket_keepalive=True,
             # A command that timed out may have been carried out: repeating it is the caller's to decide.
             retry=Retry(NoBackoff(), 0),
             client_name="dingqueue-producer",
+            # Where the URL says TLS or a Unix socket, its own kind of connection wins.
+            connection_class=inline.Connection,
         )
+        self._inline = inline.serves(state_url)
         self.hands = Hands(_THREADS, name="dingqueue")
         self._lanes = Lanes(self._redis, prefix=prefix)
         self._publisher = broker.Publisher(broker_url, prefix=prefix, timeout_s=timeout_s / 2)
@@ -694,6 +701,16 @@ class _Line:
         except redis.RedisError as error:
             raise _refused(error, (job,)) from error
         return _calls(submitted, job)
+
+    def submit_here(self, job: Job, deadline_s: float) -> tuple[Call, ...] | None:
+        """`submit` in the caller's own thread; None where that cannot be bounded: nothing was sent."""
+        if not self._inline:
+            return None
+        try:
+            with self.hands.shared(), inline.until(deadline_s):
+                return self.submit(job)
+        except (Closed, inline.NotOpen):
+            return None
 
     def submit_many(
         self, jobs: Sequence[Job], deadline_s: float
@@ -749,6 +766,8 @@ class _Line:
 
     def publish(self, calls: Sequence[Call], deadline_s: float) -> None:
         """Publish what an accepted job called, and wait for it as long as there is time: it is accepted anyway."""
+        if calls and self._publish_here(calls, deadline_s):
+            return
         if publishing := self._publish_soon(calls):
             wait_for_futures([publishing], timeout=max(0.0, deadline_s - time.monotonic()))
 
@@ -756,6 +775,17 @@ class _Line:
         """``publish`` for an event loop."""
         if publishing := self._publish_soon(calls):
             await asyncio.wait([asyncio.wrap_future(publishing)], timeout=max(0.0, deadline_s - time.monotonic()))
+
+    def _publish_here(self, calls: Sequence[Call], deadline_s: float) -> bool:
+        """In the caller's own thread, if that can be bounded. What failed is published again: a second call is stale."""
+        if not self._publisher.inline or time.monotonic() < self._broker_rests_until_s:
+            return False
+        try:
+            with self.hands.shared(), inline.until(deadline_s):
+                self._publisher.publish(calls, wait=False)
+        except Exception:  # noqa: BLE001 - whatever the broker's library raises, another thread looks into it
+            return False
+        return True
 
     def _publish_soon(self, calls: Sequence[Call]) -> Future[None] | None:
         if not calls or time.monotonic() < self._broker_rests_until_s:

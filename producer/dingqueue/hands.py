@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ class Hands:
         self._work: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._threads = 0
         self._pending = 0  # calls that wait or are being carried out
+        self._guests = 0  # callers who use what the actions use
         self._closed = False
         self._then: Callable[[], None] = lambda: None
 
@@ -51,6 +53,26 @@ class Hands:
         # No thread can be started: the interpreter ends, or the machine is full. The action's own timeouts must do.
         _carry_out(future, action)
         return future
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """While a caller works with what the actions use, closing does not take it away.
+
+        Raises:
+            Closed: After ``close``.
+        """
+        with self._lock:
+            if self._closed:
+                raise Closed
+            self._guests += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._guests -= 1
+                is_last = self._closed and not self._threads and not self._guests
+            if is_last:
+                self._then()
 
     def _start(self) -> bool:
         """One more thread, or at least one that is there."""
@@ -92,16 +114,16 @@ class Hands:
             while not self._work.empty():
                 if given := self._work.get():
                     given[0].cancel()
-            threads = self._threads
-            for _ in range(threads):
+            for _ in range(self._threads):
                 self._work.put(None)
-        if not threads:
+            idle = not self._threads and not self._guests
+        if idle:
             then()
 
     def _leave(self) -> None:
         with self._lock:
             self._threads -= 1
-            is_last = not self._threads
+            is_last = not self._threads and not self._guests
         if is_last:
             self._then()
 

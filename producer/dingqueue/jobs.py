@@ -556,6 +556,8 @@ def _seconds(value: object, field: str) -> float | None:
 
 # Values
 
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+
 
 def _text(value: object, field: str, *, blank: bool = False) -> str:
     """The text, once it is known to be text that UTF-8 can carry. Never in the error: it may be private."""
@@ -563,7 +565,7 @@ def _text(value: object, field: str, *, blank: bool = False) -> str:
         raise InvalidJob(field, "expected text, got bytes: decode them first")
     if not isinstance(value, str):
         raise InvalidJob(field, f"expected text, got {_type(value)}")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if _HALF_A_PAIR.search(value):
         raise InvalidJob(field, "holds half of a surrogate pair, which UTF-8 cannot carry")
     if not blank and not value.strip():
         raise InvalidJob(field, "is blank")

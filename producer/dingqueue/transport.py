@@ -11,6 +11,8 @@ from typing import Any
 
 from kombu.transport import redis
 
+from dingqueue import inline
+
 #: Their type stubs know little of what is used here.
 _Channel: Any = redis.Channel
 _Transport: Any = redis.Transport
@@ -19,6 +21,7 @@ _Transport: Any = redis.Transport
 class Channel(_Channel):  # type: ignore[misc]  # see above
     """Keeps one client. It is a thin, thread-safe handle on the pool, and kombu makes one for every command."""
 
+    connection_class = inline.Connection
     _held: Any = None
 
     @contextmanager
