@@ -282,7 +282,7 @@ def test_who_waits_for_the_webhook_says_so(team: State) -> None:
     assert status.expected_at is not None
 
 
-def test_the_overview_shows_every_interface_and_what_closed_the_app(team: State) -> None:
+def test_the_overview_shows_the_main_route_what_is_beside_it_and_the_closing_once(team: State) -> None:
     _, calls = team.submit()
     team.start(calls[0])
     close = Close(cause="cooldown", why="wrong secret", sender="app.acme", for_s=30)
@@ -290,6 +290,16 @@ def test_the_overview_shows_every_interface_and_what_closed_the_app(team: State)
 
     _, (view,) = team.store.overview()
 
-    closed = {one.name for one in view.senders if one.closed_until_ms}
-    assert closed == {"app.acme.group", "app.acme.todo"}
-    assert {one.name for one in view.senders} == {*closed, "robot.ops"}
+    assert [one.name for one in view.senders] == ["app.acme.group"]
+    assert {one.name for one in view.beside} == {"app.acme.todo", "robot.ops"}
+    assert [(one.closed_as, one.why) for one in view.shut] == [("app.acme", "wrong secret")]
+
+
+def test_how_long_a_lane_needs_is_told_by_the_route_of_its_messages(team: State) -> None:
+    for _ in range(IN_FLIGHT + 30):
+        team.submit()
+
+    _, (view,) = team.store.overview()
+
+    assert view.drain_s is not None
+    assert view.drain_s == pytest.approx(view.waiting / 3, abs=0.5), "three a second, whatever the other routes allow"

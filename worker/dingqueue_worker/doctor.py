@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from urllib.parse import urlsplit
 
 import click
@@ -30,6 +30,7 @@ from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.dingtalk.errors import NoAnswer
 from dingqueue_worker.outcome import Accepted, Delivered, Snooze, Unknown
 from dingqueue_worker.pace import app_mark
+from dingqueue_worker.routing import RESULT, Route
 from dingqueue_worker.settings import Destination, Settings
 from dingqueue_worker.store import LaneView, SenderView, ServerFacts, Store, StoreUnavailable, TokenView
 
@@ -383,17 +384,17 @@ def token_finding(app: str, now_ms: int, view: TokenView | None) -> Finding:
 
 def sender_findings(lanes: Sequence[LaneView]) -> Iterator[Finding]:
     """Closed and broken senders; one line that all are open otherwise."""
-    senders: dict[str, SenderView] = {one.name: one for lane in lanes for one in lane.senders}
-    shut = [one for one in senders.values() if one.broken or one.closed_until_ms]
-    for one in shut:
+    senders: dict[str, SenderView] = {one.name: one for lane in lanes for one in (*lane.senders, *lane.beside)}
+    shut = {one.closed_as or one.name: one for lane in lanes for one in lane.shut}
+    for name, one in shut.items():
         until = f" until {_at(one.closed_until_ms)}" if one.closed_until_ms else ""
         if one.broken:
-            fix = f"correct {_table(one.name)} in dingqueue.toml and restart the workers; its jobs wait, and go by themselves"
-            yield fail("sender", f"{one.name} is broken: {one.why}", fix)
-        else:
-            yield warn(
-                "sender", f"{one.name} is closed{until}: {one.why}", "nothing: it opens by itself (dingqueue lanes)"
+            fix = (
+                f"correct {_table(name)} in dingqueue.toml and restart the workers; its jobs wait, and go by themselves"
             )
+            yield fail("sender", f"{name} is broken: {one.why}", fix)
+        else:
+            yield warn("sender", f"{name} is closed{until}: {one.why}", "nothing: it opens by itself (dingqueue lanes)")
     if not shut:
         yield ok("senders", f"{len(senders)} open" if senders else "none yet: no worker has published its pace")
 
@@ -440,7 +441,11 @@ def _counted(settings: Settings, environ: Mapping[str, str]) -> str:
 
 def _table(sender: str) -> str:
     kind, _, name = sender.partition(".")
-    return f"[apps.{name.rpartition('.')[0]}]" if kind == "app" else f"[robots.{name}]"
+    if kind != "app":
+        return f"[robots.{name}]"
+    app, _, interface = name.rpartition(".")
+    # A name may hold dots too: only what is an interface is cut off.
+    return f"[apps.{app if interface in (*get_args(Route), RESULT) and app else name}]"
 
 
 def _place(url: str) -> str:

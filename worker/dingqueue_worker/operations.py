@@ -176,7 +176,7 @@ def _lane_state(view: LaneView, now_ms: int) -> str:
     words = []
     if view.held_until_ms and view.held_until_ms > now_ms:
         words.append(f"rests until {_at(view.held_until_ms)}: {view.held_why}")
-    words += [_sender_state(one) for one in view.senders if one.closed_until_ms or one.broken]
+    words += [_sender_state(one) for one in view.shut]
     if not view.senders:
         words.append("no worker has said how fast it may go: is one running, with this destination configured?")
     if words:
@@ -189,11 +189,13 @@ def _lane_state(view: LaneView, now_ms: int) -> str:
 
 def _sender_state(one: SenderView) -> str:
     until = f" until {_at(one.closed_until_ms)}" if one.closed_until_ms else ""
-    return f"{one.name.removeprefix('robot.')} {'BROKEN' if one.broken else 'closed'}{until}: {one.why}"
+    return (
+        f"{(one.closed_as or one.name).removeprefix('robot.')} {'BROKEN' if one.broken else 'closed'}{until}: {one.why}"
+    )
 
 
 def _what_to_do(views: Iterable[LaneView]) -> list[str]:
-    broken = sorted({one.name for view in views for one in view.senders if one.broken})
+    broken = sorted({one.closed_as or one.name for view in views for one in view.shut if one.broken})
     return [
         f"{name} is broken: correct its table in dingqueue.toml and restart the workers; its jobs wait and go by themselves."
         for name in broken

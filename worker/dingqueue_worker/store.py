@@ -238,7 +238,10 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderView:
-    """A sender as it stands: permits used of its first window, and what closed it. Milliseconds since 1970."""
+    """A sender as it stands: permits used of its first window, and what closed it. Milliseconds since 1970.
+
+    ``closed_as`` is what was closed: the sender, the app that it is an interface of, or all (``*``).
+    """
 
     name: str
     used: int
@@ -248,11 +251,15 @@ class SenderView:
     why: str
     broken: bool
     cause: str = ""
+    closed_as: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneView:
-    """A lane as it stands. ``drain_s`` is how long what waits needs at the lawful pace; None when that is unknown."""
+    """A lane as it stands. ``drain_s`` is how long what waits needs at the lawful pace; None when that is unknown.
+
+    ``senders`` carry its plain messages; ``beside`` are those of its other routes, where it has an app.
+    """
 
     destination: str
     waiting: int
@@ -262,6 +269,13 @@ class LaneView:
     held_why: str
     drain_s: float | None
     senders: tuple[SenderView, ...]
+    beside: tuple[SenderView, ...] = ()
+
+    @property
+    def shut(self) -> tuple[SenderView, ...]:
+        """What is closed or broken, each once, whatever closed it."""
+        found = [one for one in (*self.senders, *self.beside) if one.closed_until_ms or one.broken]
+        return tuple({one.closed_as or one.name: one for one in reversed(found)}.values())[::-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -581,11 +595,9 @@ class Store:
             names, rows, strict=True
         ):
             held_ms, held_why = max((int(paused or 0), paused_why or ""), (int(rests or 0), rests_why or ""))
-            own = tuple(
-                senders[sender]
-                for sender in json.loads(paces.get(name, '{"senders": []}'))["senders"]
-                if sender in senders
-            )
+            pace = json.loads(paces.get(name, '{"senders": []}'))
+            main = pace["routes"][pace["first"]["send"]]["senders"] if "routes" in pace else pace["senders"]
+            own = tuple(senders[sender] for sender in main if sender in senders)
             lanes.append(
                 LaneView(
                     destination=name,
@@ -596,6 +608,9 @@ class Store:
                     held_why=held_why,
                     drain_s=_drain_s(waiting, own, now_ms),
                     senders=own,
+                    beside=tuple(
+                        senders[sender] for sender in pace["senders"] if sender in senders and sender not in main
+                    ),
                 )
             )
         return now_ms, lanes
@@ -681,8 +696,10 @@ class Store:
             used = _ask(pipe.execute)
         views = {}
         for name, permits in zip(names, used, strict=True):
-            of = closed.get(paces[name].get("of", ""), every)
-            until, why, broken, cause = max(closed[name], of, every, key=lambda row: int(row[0] or 0))
+            app = paces[name].get("of", "")
+            ways = {name: closed[name], EVERY_SENDER: every} | ({app: closed[app]} if app in closed else {})
+            closed_as = max(ways, key=lambda way: int(ways[way][0] or 0))
+            until, why, broken, cause = ways[closed_as]
             limit, window_ms = paces[name]["windows"][0]
             shut = until is not None and int(until) > now_ms
             views[name] = SenderView(
@@ -694,6 +711,7 @@ class Store:
                 why=(why or "") if shut or broken == "1" else "",
                 broken=broken == "1",
                 cause=(cause or "") if shut else "",
+                closed_as=closed_as if shut or broken == "1" else "",
             )
         return views
 
