@@ -10,9 +10,12 @@ from celery import Celery
 from kombu import Exchange, Producer, Queue
 from kombu.pools import ProducerPool
 
-from dingqueue import inline, transport
+from dingqueue import inline
+from dingqueue.addresses import is_redis
+from dingqueue.connections import celery_broker
 from dingqueue.lanes import Call
 from dingqueue.routes import DEFAULT_PREFIX, queue_name, task_name
+from dingqueue.transport import Amqp
 
 #: More publishing threads than that share them.
 _CONNECTIONS = 8
@@ -21,7 +24,14 @@ _CONNECTIONS = 8
 def configuration(prefix: str = DEFAULT_PREFIX) -> dict[str, Any]:
     """Celery settings that both sides share: where the messages go and what they may hold."""
     queue = queue_name(prefix)
+    # Two fleets on one broker: each has its own workers, commands and events. The first's are where any Flower looks.
+    apart = (
+        {}
+        if prefix == DEFAULT_PREFIX
+        else {"event_exchange": f"celeryev.{queue}", "control_exchange": f"celery.{queue}"}
+    )
     return {
+        **apart,
         "task_queues": [Queue(queue, Exchange(queue, type="direct"), routing_key=queue)],
         "task_default_queue": queue,
         "task_default_exchange": queue,
@@ -44,22 +54,21 @@ def configuration(prefix: str = DEFAULT_PREFIX) -> dict[str, Any]:
 
 def producer_app(broker_url: str, *, prefix: str = DEFAULT_PREFIX, timeout_s: float) -> Celery:
     """A Celery app that only publishes, and waits for the broker `timeout_s` at most in each step."""
-    app = Celery("dingqueue-producer", broker=broker_url, set_as_current=False, fixups=[])
+    app = Celery("dingqueue-producer", amqp=Amqp, set_as_current=False, fixups=[])
     app.conf.update(
         configuration(prefix),
+        **celery_broker(broker_url, options=transport_options(broker_url, timeout_s=timeout_s)),
         broker_connection_retry=False,
         broker_connection_timeout=timeout_s,
         broker_pool_limit=_CONNECTIONS,
         broker_pool_acquire_timeout=timeout_s,
-        broker_transport="dingqueue.transport:Transport" if transport.serves(broker_url) else None,
-        broker_transport_options=transport_options(broker_url, timeout_s=timeout_s),
     )
     return app
 
 
 def transport_options(broker_url: str, *, timeout_s: float) -> dict[str, Any]:
     """Bounded waits for a broker connection, in the words of its transport."""
-    if broker_url.startswith(("amqp", "pyamqp")):
+    if not is_redis(broker_url):
         return {"connect_timeout": timeout_s, "read_timeout": timeout_s, "write_timeout": timeout_s, "max_retries": 0}
     return {
         "socket_timeout": timeout_s,
@@ -111,7 +120,7 @@ class Publisher:
         self._timeout_s = timeout_s
         #: May a thread publish that is bounded by ``inline.until``?
         self.inline = inline.serves(broker_url)
-        self._connections = self._app.connection_for_write(broker_url).Pool(limit=_CONNECTIONS)
+        self._connections = self._app.connection_for_write().Pool(limit=_CONNECTIONS)
         self._producers = ProducerPool(self._connections, limit=_CONNECTIONS, Producer=self._app.amqp.Producer)
 
     def publish(self, calls: Iterable[Call], *, wait: bool = True) -> None:

@@ -18,13 +18,11 @@ from datetime import UTC, datetime
 from threading import Event
 from types import TracebackType
 from typing import Any, TypedDict, TypeVar, Unpack, assert_never
-from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from dingqueue import broker, inline, outbox
+from dingqueue.addresses import check_broker, is_redis, redis_address
 from dingqueue.changes import (
     WorkChange,
     completion_of,
@@ -33,6 +31,7 @@ from dingqueue.changes import (
     unplaced,
     work_change,
 )
+from dingqueue.connections import redis_client
 from dingqueue.contract import (
     Action,
     Card,
@@ -128,7 +127,7 @@ class Client:
 
     Args:
         broker_url: Celery's broker; default ``DINGQUEUE_BROKER_URL``, else Redis on this machine. ``file:PATH`` names
-            a file that holds it.
+            a file that holds it. ``dingqueue.addresses`` has the forms: TLS, sockets, Sentinel.
         state_url: The Redis that holds the lanes; default ``DINGQUEUE_STATE_URL``, else the broker.
         enqueue_timeout_s: A call returns or raises ``EnqueueFailed`` within this time, whatever Redis does; with a file
             to store, one second more for each of its megabytes.
@@ -154,13 +153,13 @@ class Client:
         self._state_url = resolved(
             state_url or (None if broker_url else os.environ.get("DINGQUEUE_STATE_URL")) or self._broker_url
         )
-        if not self._state_url.startswith(("redis://", "rediss://", "unix://")):
+        _check("broker_url", check_broker, self._broker_url)
+        if self._state_url == self._broker_url and not is_redis(self._state_url):
             raise ValueError("state_url: the lanes stand in Redis; with another broker give state_url='redis://…'")
-        _check_url("state_url", self._state_url)
-        _check_url("broker_url", self._broker_url)
+        _check("state_url", redis_address, self._state_url)
         named = files_url or os.environ.get("DINGQUEUE_FILES_URL")
         self._files_url = resolved_files_url(named) if named else self._state_url
-        _check_files_url(self._files_url)
+        _check("files_url", kind_of, self._files_url)
         self._timeout_s = enqueue_timeout_s
         self._prefix = prefix or os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
         # By process and number of forks. No lock: a child that was forked while it was held would wait for ever.
@@ -610,23 +609,12 @@ def _process() -> tuple[int, int]:
     return os.getpid(), _forks
 
 
-def _check_url(name: str, url: str) -> None:
+def _check(name: str, read: Callable[[str], object], url: str) -> None:
     """Refuse at once what would fail at the first call, in words without the address: it may hold a password."""
-    hint = "are special characters of its password percent-encoded?"
     try:
-        for one in url.split(";"):  # Celery takes several brokers so
-            _ = urlsplit(one).port
-        if url.startswith(("redis://", "rediss://", "unix://")):
-            redis.ConnectionPool.from_url(url).make_connection()  # does not connect
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{name}: cannot be read as an address ({type(error).__name__}); {hint}") from None
-
-
-def _check_files_url(url: str) -> None:
-    try:
-        kind_of(url)
+        read(url)
     except ValueError as error:
-        raise ValueError(f"files_url: {error}") from None
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _with_file(draft: ShareJob, content: FileContent, *, store: str, place: str) -> ShareJob:
@@ -662,18 +650,15 @@ class _Line:
     """One process's connections: to the lanes, the broker and the file store, and the threads that use them."""
 
     def __init__(self, broker_url: str, state_url: str, files_url: str, *, timeout_s: float, prefix: str) -> None:
-        self._redis = redis.Redis.from_url(
+        self._redis = redis_client(
             state_url,
-            decode_responses=True,
             # Less than a call has when it begins, so that only one that is late sets its socket's timeout anew.
-            socket_timeout=0.9 * timeout_s,
-            socket_connect_timeout=timeout_s,
-            socket_keepalive=True,
-            # A command that timed out may have been carried out: repeating it is the caller's to decide.
-            retry=Retry(NoBackoff(), 0),
+            timeout_s=0.9 * timeout_s,
+            connect_timeout_s=timeout_s,
+            # It repeats nothing: a command that timed out may have been carried out, and that is the caller's to decide.
+            decode_responses=True,
             client_name="dingqueue-producer",
-            # Where the URL says TLS or a Unix socket, its own kind of connection wins.
-            connection_class=inline.Connection,
+            plain=inline.Connection,
         )
         self._inline = inline.serves(state_url)
         self.hands = Hands(_THREADS, name="dingqueue")

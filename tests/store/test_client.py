@@ -424,11 +424,12 @@ def test_a_task_that_is_cancelled_says_so_and_nothing_else() -> None:
         ([], {"enqueue_timeout_s": 0}, "enqueue_timeout_s: a number of seconds above 0"),
         ([], {"enqueue_timeout_s": float("nan")}, "enqueue_timeout_s: a number of seconds above 0"),
         ([], {"enqueue_timeout_s": float("inf")}, "enqueue_timeout_s: a number of seconds above 0"),
-        (["redis://:p#PLANTED@h:6379/0"], {}, "state_url: cannot be read as an address .*percent-encoded"),
-        (["redis://u:PLANTED/x@h:6379/0"], {}, "state_url: cannot be read as an address .*percent-encoded"),
-        (["redis://h/0?socket_timeout=PLANTED"], {}, "state_url: cannot be read as an address"),
-        (["redis://h/0?colour=PLANTED"], {}, "state_url: cannot be read as an address"),
-        (["amqp://u:PLANTED/x@h//"], {"state_url": "redis://h"}, "broker_url: cannot be read as an address"),
+        (["redis://:p#PLANTED@h:6379/0"], {}, "broker_url: expected a /, . or # of the password as %2F, %3F or %23"),
+        (["redis://u:PLANTED/x@h:6379/0"], {}, "broker_url: expected a /, . or # of the password as %2F, %3F or %23"),
+        (["redis://h/0?PLANTED=1"], {}, "broker_url: expected no other options than db, protocol, ssl_ca_certs"),
+        (["amqp://u:PLANTED/x@h//"], {"state_url": "redis://h"}, "broker_url: expected amqp://user:password@host:5672"),
+        (["redis://h"], {"state_url": "redis+cluster://PLANTED"}, "state_url: expected .* take one server, or Sentinel"),
+        (["redis://h"], {"state_url": "amqp://PLANTED"}, "state_url: expected redis://, .* found a amqp:// URL"),
     ],
 )  # fmt: skip
 def test_a_wrong_address_is_refused_at_once_and_not_shown(

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from celery import Celery
@@ -14,6 +14,8 @@ from celery.app.amqp import AMQP
 from kombu import Connection
 
 from dingqueue import broker, transport
+from dingqueue.addresses import is_redis
+from dingqueue.connections import celery_broker
 from dingqueue.files.store import FileStore, open_store
 from dingqueue.lanes import Call
 from dingqueue.routes import queue_name
@@ -41,9 +43,19 @@ T = TypeVar("T")
 #: HTTP waiting needs threads, not cores; also the size of the HTTP pool.
 CONCURRENCY = 32
 _FILE_STORE_SILENCE_S = 5.0
+_TRANSPORT_OPTIONS: Mapping[str, Any] = {
+    "socket_timeout": 5.0,
+    "socket_connect_timeout": 2.0,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    # The job's lease is its acknowledgement. Kombu's own, two more round trips a message, would only bring a killed
+    # worker's messages back later than the lease calls their jobs again.
+    "ack_emulation": False,
+    "client_name": "dingqueue-worker",
+}
 
 
-class _Connection(Connection):
+class _Connection(transport.Connection):
     """Knocks at a broker that is away every few seconds; kombu's own wait grows to half a minute, on top of the outage."""
 
     def ensure_connection(self, *args: Any, **options: Any) -> Connection:  # type: ignore[override]  # as it is called
@@ -58,7 +70,7 @@ class _Amqp(AMQP):
 
 def create_app(settings: Settings) -> Celery:
     """A Celery app that delivers: ``celery -A dingqueue_worker.main worker`` and ``beat`` run it."""
-    app = Celery("dingqueue", broker=settings.broker_url, amqp=_Amqp, set_as_current=False, fixups=[])
+    app = Celery("dingqueue", amqp=_Amqp, set_as_current=False, fixups=[])
     app.conf.update(broker.configuration(settings.prefix), **_worker_configuration(settings))
 
     store = per_process(
@@ -190,11 +202,12 @@ def _publisher(app: Celery) -> Callable[[Sequence[Call]], None]:
 
 
 def _worker_configuration(settings: Settings) -> dict[str, Any]:
-    redis_broker = settings.broker_url.startswith(("redis", "valkey", "unix", "sentinel"))
     return {
-        # Said thrice, for CELERY_BROKER_URL in the environment (another application's) outdoes the first.
-        "broker_read_url": settings.broker_url,
-        "broker_write_url": settings.broker_url,
+        **celery_broker(
+            settings.broker_url,
+            transports="dingqueue_worker.transport",
+            options=_TRANSPORT_OPTIONS if is_redis(settings.broker_url) else {},
+        ),
         "worker_pool": "threads",
         "worker_concurrency": CONCURRENCY,
         # A message is a disposable call: acknowledged early, nothing unacknowledged is held, so there is nothing for
@@ -207,22 +220,9 @@ def _worker_configuration(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
-        "broker_transport": "dingqueue_worker.transport:Transport" if transport.serves(settings.broker_url) else None,
         "worker_consumer": "dingqueue_worker.consumer:Consumer",
         "broker_pool_limit": 8,
         "broker_pool_acquire_timeout": 5.0,
-        "broker_transport_options": {
-            "socket_timeout": 5.0,
-            "socket_connect_timeout": 2.0,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-            # The job's lease is its acknowledgement. Kombu's own, two more round trips a message, would only bring a
-            # killed worker's messages back later than the lease calls their jobs again.
-            "ack_emulation": False,
-            "client_name": "dingqueue-worker",
-        }
-        if redis_broker
-        else {},
         # What Flower and `celery events` live on; a message per sent task would add nothing.
         "worker_send_task_events": True,
         "task_send_sent_event": False,

@@ -17,9 +17,9 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from kombu.transport import TRANSPORT_ALIASES
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 
+from dingqueue.addresses import check_broker, is_redis, redis_address, scheme_of
 from dingqueue.environment import resolved, resolved_files_url
 from dingqueue.files.places import kind_of
 from dingqueue.messages import MAX_KEYWORD_BYTES, MAX_USER_ID_CHARS
@@ -32,8 +32,6 @@ from dingqueue_worker.settings import App, Destination, Fleet, Organisation, Per
 DEFAULT_CONFIG = "dingqueue.toml"
 DEFAULT_OAPI_URL = "https://oapi.dingtalk.com"
 DEFAULT_API_URL = "https://api.dingtalk.com"
-#: What the store's client connects to; Celery's broker may be more.
-_STATE_SCHEMES = ("redis", "rediss", "unix")
 #: https://open.dingtalk.com/document/dingstart/customize-robot-security-settings
 _MOST_KEYWORDS = 10
 
@@ -549,27 +547,25 @@ def _urls(environ: Mapping[str, str], problems: list[str]) -> dict[str, str]:
         else:
             urls[key] = text.rstrip("/")
     if (broker := said("DINGQUEUE_BROKER_URL", DEFAULT_BROKER_URL)) is not None:
-        url = _split(broker)
-        if url is None or (url.scheme.split("+")[0] not in TRANSPORT_ALIASES and url.scheme != "unix"):
-            expected = "a URL of a broker that Celery knows, like redis://127.0.0.1:6379/0 or amqp://…"
-            problems.append(f"DINGQUEUE_BROKER_URL: expected {expected}, found {_url_shown(url)}")
+        try:
+            check_broker(broker)
+        except ValueError as error:
+            problems.append(f"DINGQUEUE_BROKER_URL: {error}")
         else:
             urls["broker_url"] = broker
-            if not environ.get("DINGQUEUE_STATE_URL") and url.scheme not in _STATE_SCHEMES:
-                problems.append(
-                    f"DINGQUEUE_STATE_URL: expected redis://…, since the lanes stand in Redis and the broker is {url.scheme}; "
-                    "found nothing"
-                )
-                return urls
-    if (state := said("DINGQUEUE_STATE_URL", urls.get("broker_url", DEFAULT_BROKER_URL))) is not None:
-        url = _split(state)
-        name = "DINGQUEUE_STATE_URL" if environ.get("DINGQUEUE_STATE_URL") else "DINGQUEUE_BROKER_URL"
-        if url is None or url.scheme not in _STATE_SCHEMES or not (url.hostname or url.scheme == "unix"):
-            problems.append(f"{name}: expected redis://, rediss:// or unix://, found {_url_shown(url)}")
-        elif url.scheme != "unix" and not re.fullmatch(r"/?[0-9]*", url.path):
-            problems.append(f"{name}: expected a database number after the host, found something else")
-        elif url.fragment or "@" in url.query:
-            problems.append(f"{name}: expected a ? or # of the password as %3F or %23, found it bare")
+            if not environ.get("DINGQUEUE_STATE_URL"):
+                if is_redis(broker):
+                    urls["state_url"] = broker
+                else:
+                    problems.append(
+                        "DINGQUEUE_STATE_URL: expected redis://…, since the lanes stand in Redis and the broker is "
+                        f"{scheme_of(broker)}; found nothing"
+                    )
+    if environ.get("DINGQUEUE_STATE_URL") and (state := said("DINGQUEUE_STATE_URL", "")) is not None:
+        try:
+            redis_address(state)
+        except ValueError as error:
+            problems.append(f"DINGQUEUE_STATE_URL: {error}")
         else:
             urls["state_url"] = state
     if environ.get("DINGQUEUE_FILES_URL"):

@@ -11,6 +11,10 @@ from typing import Any, TypeVar
 
 import click
 
+from dingqueue.addresses import check_broker, is_redis, redis_address
+from dingqueue.environment import resolved
+from dingqueue.routes import DEFAULT_BROKER_URL
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Of each extra one package that no other brings: whether it is there says whether the extra is.
@@ -123,6 +127,23 @@ def connection(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def addresses(broker_url: str | None, state_url: str | None) -> tuple[str, str]:
+    """Where the broker and the lanes are, by a command's two options; wrong ones end it."""
+    name = "--broker-url"
+    try:
+        broker_at = resolved(broker_url or DEFAULT_BROKER_URL)
+        check_broker(broker_at)
+        name = "--state-url"
+        state_at = resolved(state_url) if state_url else broker_at
+        if state_url or is_redis(broker_at):
+            redis_address(state_at)
+    except ValueError as error:
+        raise Stop(Exit.USAGE, f"{name}: {error}") from error
+    if not is_redis(state_at):
+        raise Stop(Exit.USAGE, "--state-url: the lanes stand in Redis; with another broker name it")
+    return broker_at, state_at
 
 
 def as_json(command: F) -> F:

@@ -7,7 +7,7 @@ from typing import Any
 from celery import bootsteps
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from dingqueue_worker.transport import Channel
+from dingqueue_worker.transport import Many
 
 #: Its type stub knows little of what is used here.
 _Consumer: Any = CeleryConsumer
@@ -23,7 +23,7 @@ class Consumer(_Consumer):  # type: ignore[misc]  # see above
 
     def call_soon_ack(self, p: Any, *args: Any, **kwargs: Any) -> Any:
         """Acknowledge where that is a note in memory: at once, without a turn of the loop for each message."""
-        if self.task_consumer is not None and isinstance(self.task_consumer.channel, Channel):
+        if self.task_consumer is not None and isinstance(self.task_consumer.channel, Many):
             return p(*args, **kwargs)
         return super().call_soon_ack(p, *args, **kwargs)
 

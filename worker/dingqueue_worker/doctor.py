@@ -20,6 +20,7 @@ import click
 from celery import Celery
 
 from dingqueue import broker
+from dingqueue.addresses import is_redis, redis_address, scheme_of
 from dingqueue.files.store import FileStoreUnavailable, open_store
 from dingqueue.routes import queue_name
 from dingqueue.status import clock
@@ -226,8 +227,7 @@ def redis_clock_finding(off_s: float) -> Finding:
 
 
 def _broker(app: Celery, settings: Settings, timeout_s: float) -> Finding:
-    url = urlsplit(settings.broker_url)
-    named = f"{url.scheme} at {_place(settings.broker_url)}"
+    named = f"{scheme_of(settings.broker_url)} at {_place(settings.broker_url)}"
 
     def connect() -> None:
         with app.connection_for_write() as connection:
@@ -450,18 +450,26 @@ def _table(sender: str) -> str:
 
 def _place(url: str) -> str:
     """Host and port: neither user nor password."""
+    if is_redis(url):
+        return str(redis_address(url))
     parts = urlsplit(url)
-    if not parts.hostname:
-        return parts.path or "this process"
-    return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
+    return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or "this machine"
 
 
 def _redis_cli(settings: Settings) -> str:
-    parts = urlsplit(settings.state_url)
-    if not parts.hostname:
-        return f"redis-cli -s {shlex.quote(parts.path)}"
-    tls = " --tls" if parts.scheme == "rediss" else ""
-    return f"redis-cli -h {shlex.quote(parts.hostname)} -p {parts.port or 6379}{tls}"
+    at = redis_address(settings.state_url)
+    if at.kind == "socket":
+        return f"redis-cli -s {shlex.quote(at.path)}"
+    tls = " --tls" if at.tls else ""
+    if at.tls and (authority := at.tls.get("ssl_ca_certs")):
+        tls += f" --cacert {shlex.quote(authority)}"
+    host, port = at.hosts[0]
+    there = f"redis-cli -h {shlex.quote(host)} -p {port}{tls}"
+    if at.kind == "server":
+        return there
+    # What the Sentinels say are a host and a port, a line each.
+    asked = f"{there} SENTINEL GET-MASTER-ADDR-BY-NAME {at.name} | xargs printf -- '-h %s -p %s'"
+    return f"redis-cli{tls} $({asked})"
 
 
 def _at(ms: int) -> str:

@@ -19,8 +19,11 @@ from flower.urls import settings as flower_settings
 from tornado.ioloop import IOLoop
 
 from dingqueue import broker
+from dingqueue.addresses import check_broker, is_redis
+from dingqueue.connections import celery_broker
 from dingqueue.environment import resolved
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
+from dingqueue.transport import Amqp
 from dingqueue_worker.console import Exit, Stop, say
 
 #: Flower's own default keeps 100,000, which is hundreds of megabytes of rows that nobody scrolls to.
@@ -84,6 +87,7 @@ def flower(
     """
     try:
         broker_at = resolved(broker_url or DEFAULT_BROKER_URL)
+        check_broker(broker_at)
         who = names_and_passwords(users, from_environment=os.environ.get("DINGQUEUE_FLOWER_USERS") == users)
     except ValueError as error:
         raise Stop(Exit.USAGE, str(error)) from error
@@ -149,19 +153,18 @@ def names_and_passwords(users: str | None, *, from_environment: bool) -> tuple[s
 
 def app(broker_url: str, *, prefix: str) -> Celery:
     """An app that watches: it knows the broker and no task."""
-    watching = Celery("dingqueue-flower", broker=broker_url, set_as_current=False, fixups=[])
+    watching = Celery("dingqueue-flower", amqp=Amqp, set_as_current=False, fixups=[])
+    options = {
+        "socket_connect_timeout": 2.0,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "client_name": "dingqueue-flower",
+    }
     watching.conf.update(
         broker.configuration(prefix),
+        **celery_broker(broker_url, options=options if is_redis(broker_url) else {}),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options={
-            "socket_connect_timeout": 2.0,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-            "client_name": "dingqueue-flower",
-        }
-        if broker_url.startswith(("redis", "valkey", "unix", "sentinel"))
-        else {},
     )
     return watching
 

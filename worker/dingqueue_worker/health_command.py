@@ -9,9 +9,8 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from dingqueue.environment import resolved
-from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
-from dingqueue_worker.console import Exit, Stop, connection, show
+from dingqueue.routes import DEFAULT_PREFIX
+from dingqueue_worker.console import Exit, Stop, addresses, connection, show
 from dingqueue_worker.store import Figures, Store, StoreUnavailable
 
 #: Workers give a sign every 2 s, beats every 5 s; a machine that is busy may be late.
@@ -42,12 +41,7 @@ def health(part: str, within_s: float, broker_url: str | None, state_url: str | 
     \b
     dingqueue health || page-somebody
     """
-    try:
-        at = resolved(state_url or broker_url or DEFAULT_BROKER_URL)
-    except ValueError as error:
-        raise Stop(Exit.USAGE, str(error)) from error
-    if not at.startswith(("redis://", "rediss://", "unix://")):
-        raise Stop(Exit.USAGE, "--state-url: the lanes stand in Redis; with another broker name it")
+    _, at = addresses(broker_url, state_url)
     store = Store(at, prefix=os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX)
     began_s = time.monotonic()
     try:

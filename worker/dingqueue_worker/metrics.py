@@ -22,9 +22,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from dingqueue.contract import KINDS
-from dingqueue.environment import resolved
-from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX, queue_name
-from dingqueue_worker.console import Exit, Stop, say
+from dingqueue.routes import DEFAULT_PREFIX, queue_name
+from dingqueue_worker.console import Exit, Stop, addresses, say
 from dingqueue_worker.health import Page, Shown, verdict
 from dingqueue_worker.progress import Signs, not_live, not_ready
 from dingqueue_worker.store import Figures, Store, StoreUnavailable
@@ -355,13 +354,7 @@ def metrics(broker_url: str | None, state_url: str | None, address: str, port: i
     \b
     dingqueue metrics --once | grep waiting
     """
-    try:
-        broker_at = resolved(broker_url or DEFAULT_BROKER_URL)
-        state_at = resolved(state_url) if state_url else broker_at
-    except ValueError as error:
-        raise Stop(Exit.USAGE, str(error)) from error
-    if not state_at.startswith(("redis://", "rediss://", "unix://")):
-        raise Stop(Exit.USAGE, "--state-url: the lanes stand in Redis; with another broker name it")
+    broker_at, state_at = addresses(broker_url, state_url)
     prefix = os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
     store = Store(state_at, prefix=prefix)
     collector = FleetCollector(store, queue=queue_name(prefix) if state_at == broker_at else None)

@@ -21,11 +21,10 @@ from rich.live import Live
 from rich.table import Table
 
 from dingqueue import broker
-from dingqueue.environment import resolved
 from dingqueue.lanes import Call
-from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
+from dingqueue.routes import DEFAULT_PREFIX
 from dingqueue.status import clock
-from dingqueue_worker.console import Exit, F, Stop, connection, say, show, span
+from dingqueue_worker.console import Exit, F, Stop, addresses, connection, say, show, span
 from dingqueue_worker.store import DeadLetter, LaneView, SenderView, Store, StoreUnavailable
 
 #: A pause nobody ends should end by itself, and not before somebody has slept.
@@ -36,15 +35,9 @@ class Desk:
     """The store and the broker for one command."""
 
     def __init__(self, broker_url: str | None, state_url: str | None) -> None:
-        try:
-            chosen = resolved(broker_url or DEFAULT_BROKER_URL)
-            state_url = resolved(state_url) if state_url else None
-        except ValueError as error:
-            raise Stop(Exit.USAGE, str(error)) from error
-        if not (state_url or chosen).startswith(("redis://", "rediss://", "unix://")):
-            raise Stop(Exit.USAGE, "--state-url: the lanes stand in Redis; with another broker name it")
+        chosen, state_at = addresses(broker_url, state_url)
         prefix = os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
-        self.store = Store(state_url or chosen, prefix=prefix)
+        self.store = Store(state_at, prefix=prefix)
         self._publisher = broker.Publisher(chosen, prefix=prefix, timeout_s=2.0)
 
     def publish(self, calls: Sequence[Call]) -> None:

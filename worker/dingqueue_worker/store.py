@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, TypeAlias, TypeVar, assert_never, cast
 
 import redis
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry as RedisRetry
 
+from dingqueue.connections import redis_client
 from dingqueue.contract import Job, SendJob, from_wire, to_wire
 from dingqueue.errors import DingqueueError
 from dingqueue.lanes import Call, Lanes, Submitted, calls_from
@@ -950,17 +951,15 @@ class Store:
 
 def connect(url: str, *, retry: RedisRetry | None = None) -> redis.Redis:
     """A Redis client with bounded waits that does not repeat a command by itself."""
-    client: redis.Redis = redis.Redis.from_url(
+    return redis_client(
         url,
+        timeout_s=5.0,
+        connect_timeout_s=2.0,
+        retry=retry,
         decode_responses=True,
-        socket_timeout=5.0,
-        socket_connect_timeout=2.0,
-        socket_keepalive=True,
         health_check_interval=10,
-        retry=retry or RedisRetry(NoBackoff(), 0),
         client_name="dingqueue-worker",
     )
-    return client
 
 
 def _ask(question: Callable[[], T]) -> T:

@@ -46,8 +46,11 @@ def _come_round() -> None:
     pass
 
 
-class Channel(transport.Channel):
-    """Asks for many messages in one round trip."""
+_Base: Any = object
+
+
+class Many(_Base):  # type: ignore[misc]  # a part of a channel
+    """For a channel: asks for many messages in one round trip, and keeps no account in Redis."""
 
     #: Priorities would be three more lists to look at; nothing here has one.
     priority_steps = (0,)
@@ -96,7 +99,21 @@ class Channel(transport.Channel):
         return True
 
 
+class Channel(Many, transport.Channel):
+    """To one server."""
+
+
+class SentinelChannel(Many, transport.SentinelChannel):
+    """To whoever is primary."""
+
+
 class Transport(transport.Transport):
-    """Named by ``broker_transport`` for ``redis://`` and ``rediss://``."""
+    """Named by ``broker_transport`` where the broker is one server."""
 
     Channel = Channel
+
+
+class SentinelTransport(transport.SentinelTransport):
+    """Named by ``broker_transport`` where Sentinels say which server it is."""
+
+    Channel = SentinelChannel

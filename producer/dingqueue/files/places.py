@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from dingqueue.addresses import REDIS_SCHEMES, redis_address
+
 REDIS = "redis"
 FOLDER = "folder"
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
 _FORMS = "expected redis://…, file:///folder, or a URL of fsspec (s3://bucket/folder)"
 
 
@@ -21,8 +22,8 @@ def kind_of(url: str) -> str:
     scheme, found, _ = url.partition("://")
     if not found or not re.fullmatch(r"[a-z][a-z0-9+.-]*(::[a-z][a-z0-9+.-]*)*", scheme):
         raise ValueError(f"{_FORMS}, found another form")
-    if scheme in _REDIS_SCHEMES:
-        _check_redis(url, scheme)
+    if scheme in REDIS_SCHEMES:
+        redis_address(url)
         return REDIS
     if scheme == "file":
         folder_of(url)
@@ -47,17 +48,3 @@ def folder_of(url: str) -> Path:
     if parts.netloc or not parts.path.startswith("/") or parts.query or parts.fragment:
         raise ValueError("expected a whole path with three slashes, file:///srv/dingqueue-files, found another form")
     return Path(unquote(parts.path))
-
-
-def _check_redis(url: str, scheme: str) -> None:
-    try:
-        parts = urlsplit(url)
-        well_formed = scheme == "unix" or (
-            parts.port != 0 and parts.hostname is not None and re.fullmatch(r"/?[0-9]*", parts.path) is not None
-        )
-    except ValueError:
-        well_formed = False
-    if not well_formed:
-        raise ValueError(
-            f"expected {scheme}://host:6379/0, found another form (is a / ? or # of a password written as %2F %3F or %23?)"
-        )

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from dingqueue.connections import redis_client
 from dingqueue.contract import StoredFile
 from dingqueue.errors import DingqueueError
 from dingqueue.files.places import FOLDER, REDIS, folder_of, kind_of
@@ -129,14 +128,7 @@ class RedisFiles:
     kind = REDIS
 
     def __init__(self, url: str, *, prefix: str, timeout_s: float) -> None:
-        self._client = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-            client_name="dingqueue-files",
-        )
+        self._client = redis_client(url, timeout_s=timeout_s, client_name="dingqueue-files")
         self._base = key_base(prefix)
         self._keep = Script(self._client, prefix, source(("dingqueue.files", "keep.lua")))
 

@@ -404,6 +404,7 @@ def test_a_preview_shows_the_file() -> None:
         ("redis://:secret@host:6379/3", "redis"),
         ("rediss://host", "redis"),
         ("unix:///run/redis.sock", "redis"),
+        ("sentinel://a,b/main/0", "redis"),
         ("file:///srv/files", "folder"),
         ("s3://bucket/folder", "s3"),
         ("memory://files", "memory"),
