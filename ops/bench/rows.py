@@ -333,7 +333,7 @@ def _backlog(lanes: int, depth: int, *, runs: int) -> list[Figures]:
             server.client.config_set("slowlog-log-slower-than", -1)
             took: dict[str, list[int]] = {name: [] for name in names}
             for entry in server.client.slowlog_get(100_000):
-                words = str(entry["command"]).split()
+                words = entry["command"].decode(errors="replace").split()
                 if words[0] == "EVALSHA" and words[1] in shas:
                     took[shas[words[1]]].append(entry["duration"])
             server.client.slowlog_reset()
