@@ -335,7 +335,7 @@ local function finish(id, state, cause, why, keep_longer_ms, may_die)
   redis.call('PEXPIRE', job, int(keep_ms))
   count('ended:' .. record[1] .. ':' .. record[2] .. ':' .. state)
   if state == 'delivered' or state == 'accepted' then
-    observe('latency', record[2], now - math.max(tonumber(record[3]), tonumber(record[4]), tonumber(record[5] or 0)))
+    observe('latency', record[2], now - math.max(tonumber(record[3]), tonumber(record[4] or 0), tonumber(record[5] or 0)))
     observe('own', record[2], tonumber(record[6] or 0))
   end
 end
@@ -472,7 +472,7 @@ local function look(destination, most)
           end
         end
         leave_turns(destination, senders)
-        give(id, destination, record[1], sender, name, math.min(math.max(planned, tonumber(record[7]), tonumber(record[8])), now))
+        give(id, destination, record[1], sender, name, math.min(math.max(planned, tonumber(record[7]), tonumber(record[8] or 0)), now))
         given, planned = given + 1, now
       end
     end

@@ -20,8 +20,19 @@ local number = redis.call('HINCRBY', base .. 'counts', 'submitted', 1)
 local score = int(urgent == '1' and number or NORMAL + number)
 local expires = int(math.max(at, now) + (expires_in or pace and pace.expires_ms or DAY_MS))
 redis.call('SET', base .. 'body:' .. id, body)
-redis.call('HSET', job, 'kind', kind, 'destination', destination, 'state', 'waiting', 'score', score, 'urgent', urgent,
-  'submitted_ms', int(now), 'at_ms', int(at), 'expires_ms', expires, 'on_unknown', ARGV[10], 'need', ARGV[11])
+local record = {'kind', kind, 'destination', destination, 'state', 'waiting', 'score', score, 'submitted_ms', int(now),
+  'expires_ms', expires, 'need', ARGV[11]}
+-- What most jobs have is left out: a million records that wait are as many bytes smaller.
+local function unusual(name, value, usual)
+  if value ~= usual then
+    record[#record + 1] = name
+    record[#record + 1] = value
+  end
+end
+unusual('urgent', urgent, '0')
+unusual('at_ms', int(at), '0')
+unusual('on_unknown', ARGV[10], 'resend')
+redis.call('HSET', job, unpack(record))
 redis.call('ZADD', base .. 'expiry', expires, id)
 count('accepted:' .. kind .. ':' .. destination)
 if at > now then
