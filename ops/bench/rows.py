@@ -287,75 +287,81 @@ MANY = (_Many, _FewOfMany, _Few, _Celery8)
 
 
 def backlog(size: Size) -> Runs:
-    """What submit, start, settle and release cost Redis when so much waits, and how many bytes a waiting job takes."""
+    """What the scripts take with so much waiting, and how many bytes a waiting job takes; the depths in turn."""
     depths = (1000, 20_000) if size.quick else (1000, 100_000, 1_000_000)
     runs: Runs = {}
-    for lanes in (1, 10_000):
-        for depth in depths:
-            if depth < lanes:
-                continue
-            name = f"{depth:,} in {lanes:,} lane{'s' if lanes > 1 else ''}"
-            for figures in _backlog(lanes, depth, runs=size.runs):
-                runs.setdefault(name, []).append(figures)
-                progress(f"  {name:32}", shown(figures))
+    with Stub() as stub:
+        for lanes in (1, 10_000):
+            deep = [_Deep(stub, lanes, depth) for depth in depths if depth >= lanes]
+            for number in range(size.runs):
+                for one in deep:
+                    runs.setdefault(one.name, []).append(one.measure(number))
+                    progress(f"  {number + 1}/{size.runs} {one.name:32}", shown(runs[one.name][-1]))
+            for one in deep:
+                one.stop()
     return runs
 
 
-def _backlog(lanes: int, depth: int, *, runs: int) -> list[Figures]:
-    class Deep(fleets.Dingqueue):
-        pass
+class _Deep:
+    """A server with a backlog that nobody works on."""
 
-    Deep.lanes = lanes
-    server, found = Redis(), []
-    with Stub() as stub:
-        one = Deep(stub=stub, server=server)
-        store = Store(server.url, prefix="dq:")
-        names = {
+    def __init__(self, stub: Stub, lanes: int, depth: int) -> None:
+        fleet = type("Deep", (fleets.Dingqueue,), {"lanes": lanes})
+        self.name = f"{depth:,} in {lanes:,} lane{'s' if lanes > 1 else ''}"
+        self._lanes = lanes
+        self._server = Redis()
+        # A rewrite of the file copies the memory page by page while it runs: that is no cost of a script.
+        self._server.client.config_set("auto-aof-rewrite-percentage", 0)
+        self._server.client.config_set("slowlog-max-len", 100_000)
+        self._fleet = fleet(stub=stub, server=self._server)
+        self._store = store = Store(self._server.url, prefix="dq:")
+        scripts = {
             "submit_us": store.lanes._submit, "start_us": store._start,
             "settle_us": store._settle, "release_us": store._release,
         }  # fmt: skip
-        shas = {script._run.sha: name for name, script in names.items()}
-        before = server.client.info("memory")["used_memory"]
-        calls = _fill(store, lanes, depth)
-        bytes_each = (server.client.info("memory")["used_memory"] - before) / depth
-        server.client.config_set("slowlog-max-len", 100_000)
-        for number in range(runs):
-            server.client.config_set("slowlog-log-slower-than", 0)
-            for job in range(500):
-                store.submit(send_job(f"d{7 * job % lanes}", f"{fleets.TEXT}{number} {job}"))
-            for _ in range(500):
-                call = calls.popleft()
-                store.start(call.job_id, call.grant, lease_ms=300_000)
-                ended = Ended(outcome=Delivered(receipt={}))
-                calls += store.settle(call.job_id, call.grant, ended, step=0, wait_s=0, most=8, notes={}).calls
-            for _ in range(500):
-                store.release(most=200, max_deliveries=5, max_attempts=8)
-            server.client.config_set("slowlog-log-slower-than", -1)
-            took: dict[str, list[int]] = {name: [] for name in names}
-            for entry in server.client.slowlog_get(100_000):
-                words = entry["command"].decode(errors="replace").split()
-                if words[0] == "EVALSHA" and words[1] in shas:
-                    took[shas[words[1]]].append(entry["duration"])
-            server.client.slowlog_reset()
-            figures = {name: float(statistics.median(values)) for name, values in took.items()}
-            found.append({**figures, "bytes_per_waiting_job": bytes_each})
-        store.close()
-        one.stop()
-    server.stop()
-    return found
+        self._shas = {script._run.sha: name for name, script in scripts.items()}
+        store.release(most=1, max_deliveries=5, max_attempts=8)
+        before = self._used_bytes()
+        self._calls: deque[Any] = deque()
+        for start in range(0, depth, 2000):
+            numbers = range(start, min(start + 2000, depth))
+            for submitted in store.lanes.submit_many(
+                [send_job(f"d{number % lanes}", f"{fleets.TEXT}{number}") for number in numbers]
+            ):
+                self._calls += submitted.calls  # type: ignore[union-attr]  # all are accepted
+        self._bytes_each = (self._used_bytes() - before) / depth
 
+    def _used_bytes(self) -> int:
+        return int(self._server.client.info("memory")["used_memory"])
 
-def _fill(store: Store, lanes: int, depth: int) -> deque[Any]:
-    """Jobs that wait, and the calls of those that do not: nobody publishes them."""
-    calls: deque[Any] = deque()
-    for start in range(0, depth, 2000):
-        jobs = [
-            send_job(f"d{number % lanes}", f"{fleets.TEXT}{number}")
-            for number in range(start, min(start + 2000, depth))
-        ]
-        for submitted in store.lanes.submit_many(jobs):
-            calls += submitted.calls  # type: ignore[union-attr]  # all are accepted
-    return calls
+    def measure(self, number: int) -> Figures:
+        """500 of each; submit and settle in pairs, so that the backlog stays as deep as it is."""
+        client, store = self._server.client, self._store
+        ended = Ended(outcome=Delivered(receipt={}))
+        client.config_set("slowlog-log-slower-than", 0)
+        for job in range(500):
+            store.submit(send_job(f"d{7 * job % self._lanes}", f"{fleets.TEXT}{number} {job}"))
+            call = self._calls.popleft()
+            store.start(call.job_id, call.grant, lease_ms=300_000)
+            self._calls += store.settle(call.job_id, call.grant, ended, step=0, wait_s=0, most=8, notes={}).calls
+            store.release(most=200, max_deliveries=5, max_attempts=8)
+        client.config_set("slowlog-log-slower-than", -1)
+        took: dict[str, list[int]] = {name: [] for name in self._shas.values()}
+        for entry in client.slowlog_get(100_000):
+            words = entry["command"].decode(errors="replace").split(maxsplit=2)
+            if words[0] == "EVALSHA" and words[1] in self._shas:
+                took[self._shas[words[1]]].append(entry["duration"])
+        client.slowlog_reset()
+        return {
+            **{name: float(statistics.median(values)) for name, values in took.items()},
+            "bytes_per_waiting_job": self._bytes_each,
+        }
+
+    def stop(self) -> None:
+        """End the server."""
+        self._store.close()
+        self._fleet.stop()
+        self._server.stop()
 
 
 # --- Start-up ---------------------------------------------------------------------------------------------------
