@@ -16,6 +16,7 @@ from dingqueue.lanes import Left
 
 #: Changes go before what waits: they are about something that people look at already.
 _AT_ONCE = Terms(urgent=True)
+_OPEN = frozenset({"waiting", "called", "sending"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,20 @@ def reassignment_of(job_id: str, left: Left | None, change: WorkChange, *, key: 
     return _change(job_id, _with_todo(job_id, left), "reassign", str(new_id), change)
 
 
+def check_of(job_id: str, left: Left | None) -> ChangeJob:
+    """See who has read what a job sent. Each call is a look of its own.
+
+    Raises:
+        InvalidJob: The job sent nothing that DingTalk tells about.
+    """
+    if left is None:
+        raise InvalidJob("job_id", f"nobody knows the job {job_id!r} (any more)")
+    if "recall" not in left.things:
+        why = "nothing is known about it yet" if left.state in _OPEN else "only messages of an app can be looked at"
+        raise InvalidJob("job_id", f"{why} (it is {left.state})")
+    return _change(job_id, left, "check", str(uuid.uuid4()))
+
+
 def unplaced(job_id: str, destination: str, action: Action, change: WorkChange | None = None) -> ChangeJob:
     """A change for an outbox, where no job ever leaves anything at DingTalk."""
     left = Left(destination=destination, state="delivered", things={"todo": {}})
@@ -82,7 +97,8 @@ def unplaced(job_id: str, destination: str, action: Action, change: WorkChange |
 
 def _change(job_id: str, left: Left, action: Action, new_id: str, change: WorkChange | None = None) -> ChangeJob:
     asked = change or WorkChange()
-    things: Mapping[str, Any] = left.things if action == "recall" else {"todo": left.things.get("todo")}
+    names = {"recall": ("recall", "todo"), "check": ("recall",)}.get(action, ("todo",))
+    things: Mapping[str, Any] = {name: left.things[name] for name in names if name in left.things}
     return ChangeJob(
         job_id=new_id,
         destination=left.destination,
@@ -102,6 +118,6 @@ def _with_todo(job_id: str, left: Left | None) -> Left:
         raise InvalidJob("job_id", f"nobody knows the job {job_id!r} (any more)")
     if "todo" in left.things:
         return left
-    if left.state in {"waiting", "called", "sending"}:
+    if left.state in _OPEN:
         raise InvalidJob("job_id", f"its todo is not at DingTalk yet (it is {left.state}): wait for it, or cancel it")
     raise InvalidJob("job_id", "it left no todo at DingTalk: only assign to a destination with an app does")

@@ -25,6 +25,7 @@ from dingqueue import broker, inline, outbox
 from dingqueue.addresses import check_broker, is_redis, redis_address
 from dingqueue.changes import (
     WorkChange,
+    check_of,
     completion_of,
     reassignment_of,
     recall_of,
@@ -239,7 +240,7 @@ class Client:
         Args:
             destination: A name of the fleet's configuration.
             subject: What is to be done, in one line.
-            to: Who does it: mobiles, ``user:ID`` or names of the fleet's people; at least one.
+            to: Who does it: mobiles, ``user:ID``, ``union:ID`` or names of the fleet's people; at least one.
             due: Until when; aware.
             url: Where the work is. A todo needs it, where the app has no ``todo_url``.
             description: More about it, as markdown.
@@ -482,6 +483,20 @@ class Client:
             EnqueueFailed: Redis did not take it in time. Calling again is safe.
         """
         return self._change(job_id, "complete", lambda left: completion_of(job_id, left))
+
+    def check(self, job_id: str) -> str:
+        """See who has read what an app sent for a job, within 24 hours: its receipt then has ``read_by`` and ``checked_at``.
+
+        An app robot's yes proves nothing: messages have been seen to vanish. That nobody at all has read one is a hint.
+
+        Returns:
+            The id of the job that looks.
+
+        Raises:
+            InvalidJob: That job sent nothing that DingTalk tells about (a webhook robot's messages are never told of).
+            EnqueueFailed: Redis did not take it in time.
+        """
+        return self._change(job_id, "check", lambda left: check_of(job_id, left))
 
     def reassign(
         self,

@@ -31,9 +31,10 @@ TOO_LONG: tuple[TooLong, ...] = ("split", "shorten", "refuse")
 TABLES: tuple[Tables, ...] = ("lines", "keep")
 ON_UNKNOWN: tuple[OnUnknown, ...] = ("resend", "hold")
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high", "urgent")
-#: What can be done to what an earlier job left at DingTalk: take it back, say that the work is done, change the work.
-Action: TypeAlias = Literal["recall", "complete", "reassign"]
-ACTIONS: tuple[Action, ...] = ("recall", "complete", "reassign")
+#: What can be done about what an earlier job left at DingTalk: take it back, say that the work is done, change the
+#: work, see who has read it.
+Action: TypeAlias = Literal["recall", "complete", "reassign", "check"]
+ACTIONS: tuple[Action, ...] = ("recall", "complete", "reassign", "check")
 
 _OptionT = TypeVar("_OptionT", bound=str)
 
@@ -46,17 +47,19 @@ class Mention:
         names: Keys of the fleet's ``[people]`` table; resolved by the worker.
         mobiles: ``13800000000`` or ``+852-91234567``.
         user_ids: DingTalk staff user ids.
+        union_ids: DingTalk union ids; for work only, since no message rings by them.
         everyone: Ring the whole group.
     """
 
     names: tuple[str, ...] = ()
     mobiles: tuple[str, ...] = ()
     user_ids: tuple[str, ...] = ()
+    union_ids: tuple[str, ...] = ()
     everyone: bool = False
 
     def __bool__(self) -> bool:
         """True when anybody at all is to be rung."""
-        return bool(self.names or self.mobiles or self.user_ids or self.everyone)
+        return bool(self.names or self.mobiles or self.user_ids or self.union_ids or self.everyone)
 
 
 NOBODY = Mention()
@@ -479,12 +482,14 @@ def _file_from_wire(data: Mapping[str, Any]) -> StoredFile:
 
 
 def _mention_to_wire(mention: Mention) -> dict[str, Any]:
-    return {
+    people: dict[str, Any] = {
         "names": list(mention.names),
         "mobiles": list(mention.mobiles),
         "user_ids": list(mention.user_ids),
         "everyone": mention.everyone,
     }
+    # Written where it says something, as other fields that came later.
+    return people | ({"union_ids": list(mention.union_ids)} if mention.union_ids else {})
 
 
 def _mention_from_wire(data: Mapping[str, Any]) -> Mention:
@@ -492,6 +497,7 @@ def _mention_from_wire(data: Mapping[str, Any]) -> Mention:
         names=_texts(data, "names"),
         mobiles=_texts(data, "mobiles"),
         user_ids=_texts(data, "user_ids"),
+        union_ids=_texts(data, "union_ids") if "union_ids" in data else (),
         everyone=_flag(data, "everyone"),
     )
 

@@ -54,7 +54,8 @@ MAX_KEY_CHARS = 512
 
 #: Content as the contract's object, or a mapping with the same fields.
 Fields: TypeAlias = Mapping[str, Any]
-#: One person or several: a mobile, ``user:ID``, or a name of the fleet's ``[people]``; or all of them in one object.
+#: One person or several: a mobile, ``user:ID``, ``union:ID`` (for work), or a name of the fleet's ``[people]``; or all
+#: of them in one object.
 People: TypeAlias = str | Iterable[str] | Mention | None
 
 _JobT = TypeVar("_JobT", SendJob, AssignJob, ShareJob)
@@ -65,6 +66,7 @@ _NAME = re.compile(r"[\w.-]{1,64}")
 #: DingTalk is given it as ``msgUuid``; what that may hold is not documented, so no more than a UUID needs.
 _JOB_ID = re.compile(r"[0-9A-Za-z_.-]{1,64}")
 _USER_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.@-]{0,63}")
+_UNION_ID = re.compile(r"[0-9A-Za-z_+/=-]{1,128}")
 #: What media upload gives; DingTalk takes it where it takes a picture's address.
 _MEDIA_ID = re.compile(r"@[0-9A-Za-z_-]{4,256}")
 #: DingTalk's limit for the subject of a todo.
@@ -158,7 +160,7 @@ def assign_job(
     Args:
         destination: A name of the fleet's ``[destinations]``.
         subject: What is to be done, in one line.
-        to: Who does it: mobiles, ``"user:ID"`` or names of the fleet's ``[people]``; at least one.
+        to: Who does it: mobiles, ``"user:ID"``, ``"union:ID"`` or names of the fleet's ``[people]``; at least one.
         due: Until when; aware. People read it in the offset in which it is given.
         url: Where the work is.
         description: More about it, as markdown.
@@ -449,23 +451,29 @@ def mention_of(given: People, *, field: str = "mention") -> Mention:
             names=_people(given.names, field),
             mobiles=_people(given.mobiles, field),
             user_ids=_people(given.user_ids, field),
+            union_ids=_people(given.union_ids, field),
             everyone=_flag(given.everyone, field),
             field=field,
         )
     names: list[str] = []
     mobiles: list[str] = []
     user_ids: list[str] = []
+    union_ids: list[str] = []
     everyone = False
     for who in _people([given] if isinstance(given, str) else given, field):
         if who == EVERYONE:
             everyone = True
         elif who.startswith("user:"):
             user_ids.append(who.removeprefix("user:"))
+        elif who.startswith("union:"):
+            union_ids.append(who.removeprefix("union:"))
         elif looks_like_mobile(who):
             mobiles.append(who)
         else:
             names.append(who)
-    return _sorted(names=names, mobiles=mobiles, user_ids=user_ids, everyone=everyone, field=field)
+    return _sorted(
+        names=names, mobiles=mobiles, user_ids=user_ids, union_ids=union_ids, everyone=everyone, field=field
+    )  # fmt: skip
 
 
 def _people(given: object, field: str) -> list[str]:
@@ -477,13 +485,20 @@ def _people(given: object, field: str) -> list[str]:
 
 
 def _sorted(
-    *, names: Iterable[str], mobiles: Iterable[str], user_ids: Iterable[str], everyone: bool, field: str
+    *,
+    names: Iterable[str],
+    mobiles: Iterable[str],
+    user_ids: Iterable[str],
+    union_ids: Iterable[str],
+    everyone: bool,
+    field: str,
 ) -> Mention:
     """Everybody checked, and once."""
     return Mention(
         names=tuple(dict.fromkeys(_name(who, field) for who in names)),
         mobiles=tuple(dict.fromkeys(_mobile(who, field) for who in mobiles)),
         user_ids=tuple(dict.fromkeys(_user_id(who, field) for who in user_ids)),
+        union_ids=tuple(dict.fromkeys(_union_id(who, field) for who in union_ids)),
         everyone=everyone,
     )
 
@@ -499,6 +514,14 @@ def _user_id(user_id: str, field: str) -> str:
     if _USER_ID.fullmatch(user_id) is None:
         raise InvalidJob(field, f"{user_id!r} is no user id: 1 to 64 letters, digits and _ . @ -")
     return user_id
+
+
+def _union_id(union_id: str, field: str) -> str:
+    if field == "mention":
+        raise InvalidJob(field, "no message rings by union id; write user:ID, a mobile or a name of [people]")
+    if _UNION_ID.fullmatch(union_id) is None:
+        raise InvalidJob(field, f"{union_id!r} is no union id: 1 to 128 letters, digits and _ + / = -")
+    return union_id
 
 
 def _name(who: str, field: str) -> str:

@@ -46,5 +46,5 @@ def need_of(job: Job) -> str:
     if isinstance(job, SendJob):
         return "ring" if job.mention or isinstance(job.content, Feed) else "send"
     if isinstance(job, ChangeJob):
-        return "recall" if job.action == "recall" else "todo"
+        return "recall" if job.action in {"recall", "check"} else "todo"
     return job.kind

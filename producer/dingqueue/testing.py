@@ -217,7 +217,8 @@ def _mention(job: Job) -> Mention:
 
 def _people(mention: Mention) -> list[str]:
     everyone = ["everyone"] if mention.everyone else []
-    return [*mention.names, *mention.mobiles, *(f"user:{user_id}" for user_id in mention.user_ids), *everyone]
+    ids = [*(f"user:{one}" for one in mention.user_ids), *(f"union:{one}" for one in mention.union_ids)]
+    return [*mention.names, *mention.mobiles, *ids, *everyone]
 
 
 def _content_texts(content: Content) -> list[str]:

@@ -190,6 +190,29 @@ def test_what_an_app_sent_can_be_taken_back(fleet: Fleet, space: Space, destinat
     assert [one.recalled for one in recalled] == [True]
 
 
+@pytest.mark.parametrize("destination", ["team", "staff"])
+def test_who_has_read_it_can_be_looked_up(fleet: Fleet, destination: str) -> None:
+    """B33: accepted is not delivered, and a check can be run."""
+    job_id = fleet.client.send(destination, "has anybody seen this?")
+    fleet.wait_for_end(job_id)
+
+    result = fleet.command("check", job_id)
+
+    assert (result.returncode, "read by 0" in result.stdout) == (0, True), result.stderr
+    assert fleet.status(job_id).receipt["read_by"] == "0"
+    assert fleet.status(job_id).state == "accepted"
+
+
+def test_a_webhook_robots_message_cannot_be_looked_at(fleet: Fleet) -> None:
+    job_id = fleet.client.send("ops", "read me")
+    fleet.wait_for_end(job_id)
+
+    result = fleet.command("check", job_id)
+
+    assert result.returncode == 5
+    assert "only messages of an app can be looked at" in result.stderr
+
+
 def test_a_webhook_robots_message_cannot_be_taken_back(fleet: Fleet) -> None:
     job_id = fleet.client.send("ops", "said is said")
     fleet.wait_for_end(job_id)

@@ -196,3 +196,54 @@ def test_another_apps_todo_stays_as_it_is(state: State) -> None:
     foreign = (400, {"code": "todo.taskUpdate.paramError", "message": "task not belong to bizTag"})
     with acme(organisation(TEAM), state, but("/v1.0/todo/", foreign)) as run:
         assert "not belong to bizTag" in dead(run.run(change("complete"))).why
+
+
+# --- Who has read it --------------------------------------------------------------------------------------------------
+
+READ = "/v1.0/robot/groupMessages/query"
+
+
+def test_who_has_read_a_message_is_counted_over_parts_and_pages(state: State) -> None:
+    """B33: a check can be run."""
+    pages = [
+        (200, {"readUserIds": ["u1", "u2"], "hasMore": True, "nextToken": "n1"}),
+        (200, {"readUserIds": ["u3"], "hasMore": False, "nextToken": ""}),
+        (200, {"readUserIds": ["u1"], "hasMore": False}),
+    ]
+    with acme(organisation(TEAM), state, but(READ, *pages)) as run:
+        ran = run.run(change("check", left=sent(("group", "k1", "cid1"), ("group", "k2", "cid1"))))
+
+        asked = bodies(run.far, READ)
+        assert [(one["processQueryKey"], one.get("nextToken")) for one in asked] == [
+            ("k1", None), ("k1", "n1"), ("k2", None),
+        ]  # fmt: skip
+        mark = ran.ends[-1][1].mark
+        assert mark is not None
+        assert (mark.job_id, mark.state, mark.receipt["read_by"]) == ("job-1", None, "3")
+        assert mark.receipt["checked_at"].endswith("+00:00")
+
+
+def test_each_route_tells_in_its_own_way(state: State) -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/v1.0/robot/oToMessages/readStatus":
+            assert asked.query == {"robotCode": "code-1", "processQueryKey": "a+b/="}
+            people = [{"userId": "u1", "readStatus": "READ"}, {"userId": "u2", "readStatus": "UNREAD"}]
+            return 200, {"sendStatus": "SUCCESS", "messageReadInfoList": people}
+        if asked.path == "/topapi/message/corpconversation/getsendresult":
+            return 200, {"errcode": 0, "send_result": {"read_user_id_list": ["u3"], "unread_user_id_list": ["u1"]}}
+        return far_side(asked)
+
+    with acme(organisation(TEAM), state, answer) as run:
+        ran = run.run(change("check", left=sent(("people", "a+b/=", ""), ("notice", "11", ""))))
+
+        assert ran.receipt()["read_by"] == "2"
+
+
+def test_a_look_that_fails_leaves_no_mark_on_the_job(state: State) -> None:
+    old = (400, {"code": "invalidParameter.msgKey", "message": "x"})
+    with acme(organisation(TEAM), state, but(READ, None, old)) as run:
+        ran = run.run(change("check", left=sent(("group", "k1", "cid1"))))
+
+        assert isinstance(ran.ends[0][1].outcome, Retry), "a question may be asked again whoever holds unknown ends"
+        assert dead(ran).sent
+        assert ran.ends[-1][1].mark is None

@@ -547,14 +547,48 @@ def test_a_lookup_that_nobody_answers_is_asked_again_and_not_held_for_a_person(s
         assert isinstance(ran.ends[1][1].outcome, Retry)
 
 
-def test_what_the_message_could_not_say_stops_the_todo_too(state: State) -> None:
+def test_people_by_user_id_union_id_mobile_and_name_are_one_todo_and_all_are_rung(state: State) -> None:
+    """B81: three kinds of id, mixed."""
     told = organisation(BESIDE)
     told = dataclasses.replace(told, people={**told.people, "p4": Person(name="p4", union_id="un4")})
+    to = Mention(names=("p1", "p4"), mobiles=("13800001111",), user_ids=("u9",), union_ids=("un/5",))
     with acme(told, state) as run:
-        dead = last_dead(run.run(assign(to=Mention(names=("p4",)))))
+        ran = run.run(assign(to=to))
 
-        assert "nothing can ring them" in dead.why
+        assert todo_of(run)["executorIds"] == [
+            "union-of-u1", "un4", "union-of-u9", "un/5", "union-of-user-of-1111",
+        ]  # fmt: skip
+        (message,) = bodies(run.far, ROBOT)
+        assert message["at"] == {
+            "atMobiles": ["13800001111"],
+            "atUserIds": ["u9", "u1", "user-of-un4", "user-of-un/5"],
+        }
+        assert ran.senders[-2:] == ["app.acme.todo", "robot.ops"]
+        again = run.run(dataclasses.replace(assign(to=to), job_id="job-2"))
+        assert again.senders == ["app.acme.todo", "robot.ops"]
+
+
+def test_somebody_whom_nothing_rings_stops_the_work_before_a_todo_is_made(state: State) -> None:
+    gone = (200, {"errcode": 60121, "errmsg": "x"})
+    with acme(organisation(BESIDE), state, but("/topapi/user/getbyunionid", gone)) as run:
+        dead = last_dead(run.run(assign(to=Mention(union_ids=("un5",)))))
+
+        assert "to: union:un5 (union id un5): there is no such person" in dead.why
         assert run.far.of(TODOS) == []
+
+
+def test_an_id_forgotten_between_todo_and_message_is_looked_up_again_and_the_message_is_whole(state: State) -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.path.startswith(TODOS):
+            for key in state.redis.scan_iter(state.key("person:*")):
+                state.redis.delete(key)
+        return far_side(asked)
+
+    with acme(organisation(BESIDE), state, answer) as run:
+        ran = run.run(assign(to=Mention(union_ids=("un5",))))
+
+        assert len(bodies(run.far, ROBOT)) == 1
+        assert isinstance(ran.last, Delivered)
 
 
 def test_a_long_subject_and_description_are_cut_and_a_character_is_never(state: State) -> None:

@@ -133,7 +133,7 @@ def send(destination: str, text: str | None, markdown: bool, title: str | None, 
 @main.command()
 @click.argument("destination", required=False)
 @click.argument("subject", required=False)
-@click.option("--to", multiple=True, metavar="WHO", help="A name, a mobile or user:ID; may be repeated.")
+@click.option("--to", multiple=True, metavar="WHO", help="A name, a mobile, user:ID or union:ID; may be repeated.")
 @click.option(
     "--due",
     type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z"]),
@@ -295,6 +295,23 @@ def watch(job_id: str, for_s: float, broker_url: str | None, state_url: str | No
             if time.monotonic() >= deadline_s:
                 sys.exit(Exit.STILL_WAITING)
             pause.wait(0.5)
+
+
+@main.command()
+@click.argument("job_id", metavar="JOB")
+@click.option("--wait", "wait_s", type=float, default=15.0, show_default=True, metavar="SECONDS")
+@connection
+def check(job_id: str, wait_s: float, broker_url: str | None, state_url: str | None, as_json: bool) -> None:
+    """Ask DingTalk who has read what an app sent for JOB, within 24 hours."""
+    with _client(broker_url, state_url) as client:
+        looked = client.wait(client.check(job_id), timeout_s=wait_s)
+        status = client.status(job_id)
+    if looked is None or status is None:
+        raise Stop(Exit.NOTHING, f"{job_id}: its record is gone")
+    if looked.state != "delivered":
+        raise Stop(_end_code(looked), f"{job_id}: {looked.reason or looked.state}")
+    told = {name: looked.receipt.get(name, "") for name in ("read_by", "send_status", "checked_at")}
+    show({"job_id": job_id, **told} if as_json else f"{job_id}  read by {told['read_by']}, as of {told['checked_at']}")
 
 
 @main.command()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from dingqueue.contract import Mention
-from dingqueue.messages import masked_mobile
+from dingqueue.messages import by_union_id, masked_mobile
 from dingqueue_worker.settings import Person
 
 #: What a person is asked for by, and what is wanted.
@@ -65,6 +65,7 @@ class Directory:
         """The people whom an application named, each once, and the names that nobody has."""
         found = [_who(self._people[name]) for name in mention.names if name in self._people]
         found += [Who(label=f"user:{user_id}", user_id=user_id) for user_id in mention.user_ids]
+        found += [Who(label=by_union_id(union_id), union_id=union_id) for union_id in mention.union_ids]
         found += [Who(label=masked_mobile(mobile), mobile=mobile) for mobile in mention.mobiles]
         return list(dict.fromkeys(found)), [name for name in mention.names if name not in self._people]
 
@@ -126,6 +127,11 @@ def _user_lookup(who: Who) -> Lookup | None:
     if who.union_id:
         return Lookup(who=who, kind="union_id", value=who.union_id, wanted="user_id")
     return None
+
+
+def rung_by_lookup(people: Sequence[Who]) -> list[Who]:
+    """Those of whom only the union id is known: a robot rings by user id or mobile."""
+    return [one for one in people if one.union_id and not (one.user_id or one.mobile)]
 
 
 def nobody(person: Who) -> bool:

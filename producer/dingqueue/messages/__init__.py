@@ -15,6 +15,7 @@ from dingqueue.messages.app import (
     robot_file,
     robot_link,
 )
+from dingqueue.messages.mentions import by_union_id
 from dingqueue.messages.mobiles import documented_mobile, looks_like_mobile
 from dingqueue.messages.model import (
     MAX_BODY_BYTES,
@@ -38,6 +39,7 @@ __all__ = [
     "Rendered",
     "RobotMessage",
     "Rung",
+    "by_union_id",
     "check_webhook",
     "documented_mobile",
     "encode",

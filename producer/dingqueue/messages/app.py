@@ -199,7 +199,7 @@ def _work(job: AssignJob) -> tuple[RobotMessage, ...]:
 
 def people_shown(people: Mention) -> tuple[str, ...]:
     """People by the names that they were called by; of a mobile, which is nobody's business, its ends."""
-    return (*people.names, *people.user_ids, *map(masked_mobile, people.mobiles))
+    return (*people.names, *people.user_ids, *people.union_ids, *map(masked_mobile, people.mobiles))
 
 
 def masked_mobile(mobile: str) -> str:

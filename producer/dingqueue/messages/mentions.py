@@ -17,6 +17,9 @@ from dingqueue.errors import InvalidJob
 from dingqueue.messages.mobiles import documented_mobile
 from dingqueue.messages.model import MAX_MENTIONS, Rung
 
+#: No name of ``[people]`` can begin so.
+_UNION = "union:"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ring:
@@ -60,7 +63,7 @@ def resolve(
 
     Args:
         mention: Whom to ring.
-        people: The fleet's ``[people]``.
+        people: The fleet's ``[people]``; and whoever was looked up by union id, under ``by_union_id``.
         check_names: Whether ``people`` is complete; where not, unknown names are only shown.
         field: The argument to blame.
         by_user_id: Prefer the user id (cards ring by nothing else) to the mobile.
@@ -71,10 +74,12 @@ def resolve(
     mobiles = [_mobile(mobile, field) for mobile in mention.mobiles if mobile.strip()]
     user_ids = [user_id.strip() for user_id in mention.user_ids if user_id.strip()]
     shown: list[str] = []
-    for name in filter(None, (name.strip() for name in mention.names)):
+    for name in filter(None, (name.strip() for name in (*mention.names, *map(by_union_id, mention.union_ids)))):
         person = people.get(name)
         if person is None and not check_names:
             shown.append(name)
+        elif person is None and name.startswith(_UNION):
+            raise InvalidJob(field, f"nothing rings {name}: write user:ID, a mobile or a name of [people]")
         elif person is None:
             raise InvalidJob(field, _unknown(name, people))
         elif person.user_id and (by_user_id or not person.mobile):
@@ -96,6 +101,11 @@ def resolve(
     if len(ring.tokens) > MAX_MENTIONS:
         raise InvalidJob(field, f"{len(ring.tokens)} people; DingTalk rings at most {MAX_MENTIONS} in one message")
     return ring
+
+
+def by_union_id(union_id: str) -> str:
+    """How somebody is called in ``people`` of whom only the union id was given."""
+    return f"{_UNION}{union_id}"
 
 
 def has_token(text: str, token: str) -> bool:

@@ -35,7 +35,7 @@ from dingqueue.messages.markdown import (
     title_of,
     visible_breaks,
 )
-from dingqueue.messages.mentions import Ring, has_token, resolve
+from dingqueue.messages.mentions import Ring, by_union_id, has_token, resolve
 from dingqueue.messages.model import (
     MAX_BODY_BYTES,
     MAX_KEYWORD_BYTES,
@@ -100,7 +100,8 @@ def check_webhook(job: Job) -> None:
     Raises:
         InvalidJob: As ``render_webhook``, or text for more than ``MAX_PARTS`` messages.
     """
-    names = job.mention.names if isinstance(job, SendJob) else job.to.names if isinstance(job, AssignJob) else ()
+    mention = job.mention if isinstance(job, SendJob) else job.to if isinstance(job, AssignJob) else Mention()
+    names = (*mention.names, *map(by_union_id, mention.union_ids))
     people = {name: Rung(user_id=f"{number:0>{MAX_USER_ID_CHARS}}") for number, name in enumerate(names)}
     _rendered(job, _Fleet(people=people, keywords=(_WIDEST_KEYWORD,), most_parts=MAX_PARTS))
 

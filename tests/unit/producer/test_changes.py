@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from dingqueue import Client, InvalidJob
-from dingqueue.changes import completion_of, reassignment_of, recall_of, work_change
+from dingqueue import Client, InvalidJob, assign_job, send_job
+from dingqueue.changes import check_of, completion_of, reassignment_of, recall_of, work_change
 from dingqueue.contract import Mention, from_wire, to_wire
 from dingqueue.jobs import checked
 from dingqueue.lanes import Left
+from dingqueue.messages import Rung, by_union_id, render_webhook
 from dingqueue.testing import outbox
 
 TODO = {"id": "t1", "creator": "un1", "executors": ["un1"]}
@@ -102,3 +103,34 @@ def test_an_outbox_takes_changes_of_jobs_that_it_knows() -> None:
         assert [job.kind for job in sent.jobs] == ["assign", "change", "change"]
         with pytest.raises(InvalidJob, match="nobody knows"):
             ding.complete("no-such-job")
+
+
+def test_work_may_be_given_by_union_id_and_a_message_may_not() -> None:
+    job = assign_job("project", "Review", to=["union:a/b+c==", "alice", "union:a/b+c=="])
+
+    assert job.to == Mention(names=("alice",), union_ids=("a/b+c==",))
+    with pytest.raises(InvalidJob, match="no message rings by union id"):
+        send_job("ops", "hi", mention="union:a")
+    with pytest.raises(InvalidJob, match="is no union id"):
+        assign_job("project", "Review", to="union:a b")
+
+
+def test_a_robot_alone_cannot_ring_by_union_id_and_says_so() -> None:
+    job = assign_job("project", "Review", to="union:un5")
+
+    with pytest.raises(InvalidJob, match="nothing rings union:un5: write user:ID"):
+        render_webhook(job, people={})
+    assert render_webhook(job, people={by_union_id("un5"): Rung(user_id="u5")}).bodies[0]["at"] == {"atUserIds": ["u5"]}
+
+
+def test_only_what_an_app_sent_can_be_looked_at() -> None:
+    assert json.loads(check_of("job-1", LEFT).left) == {"recall": [["group", "k1", "cid1"]]}
+    assert check_of("job-1", LEFT).job_id != check_of("job-1", LEFT).job_id
+    for left, says in (
+        (None, "nobody knows"),
+        (Left(destination="p", state="delivered", things={}), "only messages of an app can be looked at"),
+        (Left(destination="p", state="waiting", things={}), "nothing is known about it yet (it is waiting)"),
+    ):
+        with pytest.raises(InvalidJob) as refused:
+            check_of("job-1", left)
+        assert says in str(refused.value)

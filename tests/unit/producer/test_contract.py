@@ -104,6 +104,7 @@ RELEASED: dict[str, Job] = {
     "assign-priority": AssignJob(
         job_id="job-7", destination="project", subject="Review", to=Mention(names=("alice",)), priority="urgent"
     ),
+    "assign-union": AssignJob(job_id="job-7", destination="p", subject="Review", to=Mention(union_ids=("a/b+c==",))),
     "change": ChangeJob(
         job_id="job-12",
         destination="project",

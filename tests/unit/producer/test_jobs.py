@@ -199,7 +199,7 @@ def test_the_same_key_elsewhere_is_another_job() -> None:
         ("@alice", "no @ before it"),
         ("alice,bob", "one name each"),
         ("alice bob", "one name each"),
-        ("union:abc", "is neither a mobile, user:ID nor a name"),
+        ("onion:abc", "is neither a mobile, user:ID nor a name"),
         ("user:", "is no user id"),
         ("user:@x", "is no user id"),
         ("user:a b", "is no user id"),

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from dingqueue.contract import AssignJob, ChangeJob, Job, SendJob, ShareJob
 from dingqueue.errors import InvalidJob
-from dingqueue.messages import notice_share, render_robot, robot_link
+from dingqueue.messages import Rung, notice_share, render_robot, robot_link
 from dingqueue.routes import app_sender, need_of
 from dingqueue_worker.delivery import lookup
 from dingqueue_worker.delivery.app import REFUSED, Door
 from dingqueue_worker.delivery.change import Change, change_turn, failed
 from dingqueue_worker.delivery.group import Group
 from dingqueue_worker.delivery.lookup import unknown
-from dingqueue_worker.delivery.notes import TODO, first_part
+from dingqueue_worker.delivery.notes import TODO, begins_at, first_part
 from dingqueue_worker.delivery.notice import Notice, mark_of
 from dingqueue_worker.delivery.people import People
 from dingqueue_worker.delivery.recipients import progress_of
@@ -22,7 +22,7 @@ from dingqueue_worker.delivery.share import Share, notices, robot_messages
 from dingqueue_worker.delivery.todo import KEEP_S, Todo, detail_url
 from dingqueue_worker.delivery.webhook import Webhook
 from dingqueue_worker.dingtalk.apps import AppCalls
-from dingqueue_worker.directory import Directory, Lookup, Wanted, Who
+from dingqueue_worker.directory import Directory, Lookup, Wanted, Who, rung_by_lookup
 from dingqueue_worker.outcome import Accepted, Dead, Delivered, Ended, Retry, Snooze
 from dingqueue_worker.routing import Route, message_route, ringing_route
 from dingqueue_worker.settings import App, Destination, Settings
@@ -106,9 +106,10 @@ class Apps:
         notes: Mapping[str, str],
     ) -> Ended:
         match route, job:
+            case "webhook", AssignJob():
+                return self._ring_workers(job, app=app, sender=sender, step=step, notes=notes)
             case "webhook", _:
-                linked = _linked(job, app) if isinstance(job, AssignJob) else job
-                return self._webhook.attempt(linked, sender=sender, step=step, before=first_part(notes))
+                return self._webhook.attempt(job, sender=sender, step=step, before=first_part(notes))
             case "group", SendJob() | AssignJob():
                 linked = _linked(job, app) if isinstance(job, AssignJob) else job
                 return self._group.attempt(linked, app=app, destination=destination, step=step, notes=notes)
@@ -118,6 +119,8 @@ class Apps:
                 return self._notice.attempt(job, app=app, destination=destination, step=step, notes=notes)
             case "todo", AssignJob():
                 then = _message_after(destination)
+                if then == "webhook" and self._unrung(job, app):
+                    return Ended(outcome=Snooze(why="looks people up", cause="lookup", sent=False), route="lookup")
                 try:
                     then_steps = self._message_steps(_linked(job, app), then)
                 except InvalidJob as error:  # found out before anything is made
@@ -136,9 +139,30 @@ class Apps:
             case _:
                 return _goes(_turn(job, destination, step, notes))
 
+    def _ring_workers(self, job: AssignJob, *, app: App, sender: str, step: int, notes: Mapping[str, str]) -> Ended:
+        """Post the message beside the todo; whom the robot cannot ring yet is looked up first."""
+        people = rung_by_lookup(self._directory.of(job.to)[0])
+        ids, missing = self._directory.resolve(app.name, people, "user_id")
+        if missing:
+            return Ended(outcome=Snooze(why="looks people up", cause="lookup", sent=False), route="lookup")
+        return self._webhook.attempt(
+            _linked(job, app),
+            sender=sender,
+            step=step,
+            before=first_part(notes),
+            looked_up={who.label: Rung(user_id=user_id) for who, user_id in ids.items()},
+        )
+
+    def _unrung(self, job: AssignJob, app: App) -> bool:
+        """Whether somebody must be looked up before a robot can ring them."""
+        people = rung_by_lookup(self._directory.of(job.to)[0])
+        return bool(people and self._directory.resolve(app.name, people, "user_id")[1])
+
     def _message_steps(self, job: AssignJob, then: Route | None) -> int:
         if then == "webhook":
-            return self._webhook.steps(job)
+            # How long an id is does not matter here, only that there will be one.
+            people = rung_by_lookup(self._directory.of(job.to)[0])
+            return self._webhook.steps(job, looked_up={who.label: Rung(user_id="0" * 32) for who in people})
         return len(render_robot(job)) if then == "group" else 0
 
     def _look_up_workers(self, job: AssignJob, *, app: App, step: int, notes: Mapping[str, str]) -> Ended:
@@ -150,7 +174,15 @@ class Apps:
             # Work for somebody who does not exist is a mistake that a person must see; nothing has been made yet.
             return Ended(outcome=dataclasses.replace(refused, why=f"to: {unknown(who, refused)}"))
 
-        return self._ask(people, "union_id", app=app, step=step, notes=notes, then="todo", stranger=stranger)
+        # For the todo all of them; then, for the message that rings, those whom a robot cannot ring as they are.
+        wanted: Wanted = "union_id" if self._directory.resolve(app.name, people, "union_id")[1] else "user_id"
+        asked = people if wanted == "union_id" else rung_by_lookup(people)
+        then: Route = "webhook" if TODO in notes else "todo"
+        ended = self._ask(asked, wanted, app=app, step=step, notes=notes, then=then, stranger=stranger)
+        if TODO in notes and isinstance(ended.outcome, Delivered):
+            # An id was forgotten between the todo and its message, which begins after this step.
+            return dataclasses.replace(ended, notes={**ended.notes, **begins_at(step + 1)})
+        return ended
 
     def _change_by(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from dingqueue.contract import ChangeJob
@@ -12,7 +13,7 @@ from dingqueue_worker.delivery.app import Door
 from dingqueue_worker.delivery.todo import MAX_DESCRIPTION_BYTES, MAX_EXECUTORS, MAX_SUBJECT_BYTES, cut
 from dingqueue_worker.dingtalk.answers import Answer, Taken
 from dingqueue_worker.directory import Directory, Who, nobody
-from dingqueue_worker.outcome import Dead, Delivered, Ended, Mark, Snooze
+from dingqueue_worker.outcome import Dead, Delivered, Ended, Mark, Retry, Snooze, Unknown
 from dingqueue_worker.routing import Route
 from dingqueue_worker.settings import App, Destination, Secret
 
@@ -21,6 +22,8 @@ from dingqueue_worker.settings import App, Destination, Secret
 KEYS_PER_CALL = 20
 #: In the notes: what could not be taken back, and why.
 _STAYS = "stays"
+#: And how far a look at who has read it has come.
+_SEEN = "seen"
 
 
 class Changes(Protocol):
@@ -29,6 +32,9 @@ class Changes(Protocol):
     def group_recall(self, token: Secret, *, robot_code: str, conversation: str, keys: Sequence[str]) -> Answer: ...
     def people_recall(self, token: Secret, *, robot_code: str, keys: Sequence[str]) -> Answer: ...
     def notice_recall(self, token: Secret, *, agent_id: int, task_id: int) -> Answer: ...
+    def notice_result(self, token: Secret, *, agent_id: int, task_id: int) -> Answer: ...
+    def group_read(self, token: Secret, *, robot_code: str, conversation: str, key: str, after: str) -> Answer: ...
+    def people_read(self, token: Secret, *, robot_code: str, key: str) -> Answer: ...
     def todo_update(self, token: Secret, *, creator: str, todo_id: str, changes: Mapping[str, Any]) -> Answer: ...
     def todo_delete(self, token: Secret, *, creator: str, todo_id: str) -> Answer: ...
 
@@ -45,8 +51,15 @@ class _Recall:
 class Change:
     """Carries changes out, one call a step."""
 
-    def __init__(self, door: Door, calls: Changes, directory: Directory) -> None:
-        self._door, self._calls, self._directory = door, calls, directory
+    def __init__(
+        self,
+        door: Door,
+        calls: Changes,
+        directory: Directory,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._door, self._calls, self._directory, self._now = door, calls, directory, now
 
     def attempt(
         self, job: ChangeJob, *, app: App, destination: Destination, step: int, notes: Mapping[str, str]
@@ -58,6 +71,8 @@ class Change:
         """
         if job.action == "recall":
             ended = self._recall(job, app=app, destination=destination, step=step, notes=notes)
+        elif job.action == "check":
+            ended = self._check(job, app=app, step=step, notes=notes)
         elif job.action == "complete":
             ended = self._update(job, {"done": True}, {"todo": "done"}, app=app, step=step, notes=notes)
         else:
@@ -135,6 +150,57 @@ class Change:
                 todo = _todo(job)
                 return lambda token: self._calls.todo_delete(token, creator=todo["creator"], todo_id=todo["id"])
 
+    # --- Looking who has read it ---
+
+    def _check(self, job: ChangeJob, *, app: App, step: int, notes: Mapping[str, str]) -> Ended:
+        messages: list[list[str]] = json.loads(job.left).get("recall", [])
+        seen = json.loads(notes.get(_SEEN, '{"at": 0, "after": "", "readers": []}'))
+        if seen["at"] >= len(messages):
+            return Ended(outcome=Dead(why="it sent nothing that DingTalk tells about", cause="check", sent=False))
+        route, key, conversation = messages[seen["at"]]
+        got = self._read(route, key, conversation, seen["after"], app=app, notes=notes)
+        if not isinstance(got, Taken):
+            if isinstance(got.outcome, Unknown):  # a question changes nothing: ask again
+                return Ended(outcome=Retry(why=got.outcome.why, cause=got.outcome.cause))
+            return got
+        readers = sorted({*seen["readers"], *_readers(got)})
+        after = got.text("nextToken") if got.fields.get("hasMore") is True else ""
+        at = seen["at"] if after else seen["at"] + 1
+        if at < len(messages):
+            kept = {_SEEN: json.dumps({"at": at, "after": after, "readers": readers})}
+            return Ended(outcome=Delivered(receipt={}), steps=step + 1 + len(messages) - at, notes=kept)
+        told = {"read_by": str(len(readers)), "checked_at": self._now().isoformat(timespec="seconds")}
+        if status := got.text("sendStatus"):
+            told["send_status"] = status
+        return Ended(outcome=Delivered(receipt=told), steps=step + 1, mark=Mark(job_id=job.of, receipt=told))
+
+    def _read(
+        self, route: str, key: str, conversation: str, after: str, *, app: App, notes: Mapping[str, str]
+    ) -> Taken | Ended:
+        robot_code = app.robot_code or ""
+        if route == "notice":
+            return self._door.older(
+                app,
+                lambda token: self._calls.notice_result(token, agent_id=app.agent_id or 0, task_id=int(key)),
+                proof="send_result",
+                notes=notes,
+            )
+        if route == "people":
+            return self._door.newer(
+                app,
+                lambda token: self._calls.people_read(token, robot_code=robot_code, key=key),
+                proof="sendStatus",
+                notes=notes,
+            )
+        return self._door.newer(
+            app,
+            lambda token: self._calls.group_read(
+                token, robot_code=robot_code, conversation=conversation, key=key, after=after
+            ),
+            proof=None,
+            notes=notes,
+        )
+
     # --- Changing the todo ---
 
     def _reassign(self, job: ChangeJob, *, app: App, step: int, notes: Mapping[str, str]) -> Ended:
@@ -188,11 +254,15 @@ class Change:
 def failed(job: ChangeJob, dead: Dead) -> Ended:
     """The change cannot be made; the earlier job says so too."""
     what = {"recall": "could not be taken back", "complete": "could not be closed", "reassign": "could not be changed"}
+    if job.action not in what:  # who only looked leaves no mark
+        return Ended(outcome=dead)
     return Ended(outcome=dead, mark=Mark(job_id=job.of, why=f"{what[job.action]}: {dead.why}"))
 
 
 def change_turn(job: ChangeJob, step: int) -> Route:
     """Which route the change's next call takes."""
+    if job.action == "check":
+        return "recall"
     if job.action != "recall":
         return "todo"
     recalls = _recalls(job)
@@ -214,6 +284,19 @@ def _recalls(job: ChangeJob) -> list[_Recall]:
     if left.get("todo", {}).get("id"):
         recalls.append(_Recall(route="todo", keys=(left["todo"]["id"],)))
     return recalls
+
+
+def _readers(got: Taken) -> set[str]:
+    """The user ids of those who have read it, wherever the three calls put them."""
+    readers = {*got.names("readUserIds")}
+    result = got.fields.get("send_result")
+    if isinstance(result, Mapping):
+        readers |= {str(one) for one in result.get("read_user_id_list") or ()}
+    listed = got.fields.get("messageReadInfoList")
+    for one in listed if isinstance(listed, list) else ():
+        if isinstance(one, Mapping) and one.get("readStatus") == "READ":
+            readers.add(str(one.get("userId")))
+    return readers
 
 
 def _todo(job: ChangeJob) -> dict[str, str]:

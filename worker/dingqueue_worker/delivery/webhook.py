@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from dingqueue.contract import Job
@@ -13,6 +14,8 @@ from dingqueue_worker.dingtalk.answers import Answer, classify
 from dingqueue_worker.dingtalk.errors import NotSent, Unanswered
 from dingqueue_worker.outcome import Dead, Ended, Outcome, Retry, Unknown
 from dingqueue_worker.settings import Robot
+
+NOBODY_ELSE: Mapping[str, Rung] = MappingProxyType({})
 
 
 class RobotApi(Protocol):
@@ -50,15 +53,17 @@ class Webhook:
         """Whether the configuration has this robot."""
         return sender in self._robots
 
-    def steps(self, job: Job) -> int:
+    def steps(self, job: Job, *, looked_up: Mapping[str, Rung] = NOBODY_ELSE) -> int:
         """How many messages a job takes, by a robot without a keyword.
 
         Raises:
             InvalidJob: It cannot be rendered.
         """
-        return len(self._render(job, people=self._people, keywords=()).bodies)
+        return len(self._render(job, people={**self._people, **looked_up}, keywords=()).bodies)
 
-    def attempt(self, job: Job, *, sender: str, step: int, before: int = 0) -> Ended:
+    def attempt(
+        self, job: Job, *, sender: str, step: int, before: int = 0, looked_up: Mapping[str, Rung] = NOBODY_ELSE
+    ) -> Ended:
         """Post the job's next message through a robot that this route speaks for.
 
         Args:
@@ -66,10 +71,11 @@ class Webhook:
             sender: One of the robots'.
             step: How many of the job's steps are done.
             before: How many of them were none of its messages.
+            looked_up: People whom DingTalk had to be asked about.
         """
         robot = self._robots[sender]
         try:
-            rendered = self._render(job, people=self._people, keywords=robot.keywords)
+            rendered = self._render(job, people={**self._people, **looked_up}, keywords=robot.keywords)
         except InvalidJob as error:
             return Ended(outcome=Dead(why=str(error), cause="content", sent=False))
         parts, part = len(rendered.bodies), step - before

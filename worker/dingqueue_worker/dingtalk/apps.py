@@ -60,6 +60,24 @@ class AppCalls:
         body = {"robotCode": robot_code, "processQueryKeys": list(keys)}
         return self._post("/v1.0/robot/otoMessages/batchRecall", token, body)
 
+    def group_read(self, token: Secret, *, robot_code: str, conversation: str, key: str, after: str) -> Answer:
+        """Who has read a message of a group, at most 200 a call; ``after`` is the ``nextToken`` of the call before.
+
+        Page: chatbot-queries-the-read-status-of-a-message.
+        """
+        body = {
+            "robotCode": robot_code, "openConversationId": conversation, "processQueryKey": key, "maxResults": 200,
+        }  # fmt: skip
+        return self._post("/v1.0/robot/groupMessages/query", token, body | ({"nextToken": after} if after else {}))
+
+    def people_read(self, token: Secret, *, robot_code: str, key: str) -> Answer:
+        """Who has read a message to people, for 24 hours; proof ``sendStatus``.
+
+        Page: chatbot-batch-query-the-read-status-of-messages.
+        """
+        query = {"robotCode": robot_code, "processQueryKey": key}
+        return self._hosts.newer("GET", "/v1.0/robot/oToMessages/readStatus", token=token, query=query)
+
     # --- Work notifications ---
 
     def notice_send(
