@@ -22,7 +22,6 @@ from typing import Any, TypedDict, TypeVar, Unpack, assert_never
 import redis
 
 from dingqueue import broker, inline, outbox
-from dingqueue.addresses import check_broker, is_redis, redis_address
 from dingqueue.changes import (
     WorkChange,
     check_of,
@@ -49,7 +48,7 @@ from dingqueue.contract import (
     Tables,
     TooLong,
 )
-from dingqueue.environment import resolved, resolved_files_url
+from dingqueue.environment import resolved_files_url
 from dingqueue.errors import EnqueueFailed, InvalidJob, LaneFull
 from dingqueue.files.limits import MAX_FILE_BYTES
 from dingqueue.files.places import kind_of
@@ -62,7 +61,8 @@ from dingqueue.lanes import Accepted, Call, Carries, Full, Lanes, Left, Repeat, 
 from dingqueue.messages import Rung
 from dingqueue.preview import Preview
 from dingqueue.preview import preview as preview_job
-from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
+from dingqueue.routes import DEFAULT_PREFIX
+from dingqueue.servers import Refusal, Servers, refusal, servers
 from dingqueue.status import Status
 
 log = logging.getLogger("dingqueue")
@@ -150,17 +150,10 @@ class Client:
             raise ValueError(
                 f"enqueue_timeout_s: a number of seconds above 0 and up to 3600, not {enqueue_timeout_s!r}"
             )
-        self._broker_url = resolved(broker_url or os.environ.get("DINGQUEUE_BROKER_URL") or DEFAULT_BROKER_URL)
-        self._state_url = resolved(
-            state_url or (None if broker_url else os.environ.get("DINGQUEUE_STATE_URL")) or self._broker_url
-        )
-        _check("broker_url", check_broker, self._broker_url)
-        if self._state_url == self._broker_url and not is_redis(self._state_url):
-            raise ValueError("state_url: the lanes stand in Redis; with another broker give state_url='redis://…'")
-        _check("state_url", redis_address, self._state_url)
+        self._at = servers(broker_url, state_url)
         named = files_url or os.environ.get("DINGQUEUE_FILES_URL")
-        self._files_url = resolved_files_url(named) if named else self._state_url
-        _check("files_url", kind_of, self._files_url)
+        self._files_url = resolved_files_url(named) if named else self._at.state_url
+        _check_files_url(self._files_url)
         self._timeout_s = enqueue_timeout_s
         self._prefix = prefix or os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
         # By process and number of forks. No lock: a child that was forked while it was held would wait for ever.
@@ -564,9 +557,7 @@ class Client:
         line = self._lines.get(process)
         if line is None:
             # Of two threads that come here at once, one makes a line that is thrown away before it did anything.
-            made = _Line(
-                self._broker_url, self._state_url, self._files_url, timeout_s=self._timeout_s, prefix=self._prefix
-            )
+            made = _Line(self._at, self._files_url, timeout_s=self._timeout_s, prefix=self._prefix)
             line = self._lines.setdefault(process, made)
         return line
 
@@ -602,8 +593,9 @@ class Client:
             raise EnqueueFailed("the client was closed meanwhile", jobs=jobs) from error
 
     def _late(self, jobs: Sequence[Job]) -> EnqueueFailed:
+        also = "" if self._files_url == self._at.state_url else "or the file store "
         return EnqueueFailed(
-            f"Redis{'' if self._files_url == self._state_url else ' or the file store'} did not answer in time (enqueue_timeout_s is {self._timeout_s:g}): is it up, and the URL right?",
+            self._at.failed(Refusal(said=f"{also}did not answer in time (enqueue_timeout_s is {self._timeout_s:g})")),
             jobs=jobs,
         )
 
@@ -624,12 +616,11 @@ def _process() -> tuple[int, int]:
     return os.getpid(), _forks
 
 
-def _check(name: str, read: Callable[[str], object], url: str) -> None:
-    """Refuse at once what would fail at the first call, in words without the address: it may hold a password."""
+def _check_files_url(url: str) -> None:
     try:
-        read(url)
+        kind_of(url)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise ValueError(f"files_url: {error}") from None
 
 
 def _with_file(draft: ShareJob, content: FileContent, *, store: str, place: str) -> ShareJob:
@@ -664,9 +655,10 @@ def _sent(options: Mapping[str, Any]) -> Job:
 class _Line:
     """One process's connections: to the lanes, the broker and the file store, and the threads that use them."""
 
-    def __init__(self, broker_url: str, state_url: str, files_url: str, *, timeout_s: float, prefix: str) -> None:
+    def __init__(self, at: Servers, files_url: str, *, timeout_s: float, prefix: str) -> None:
+        self._at = at
         self._redis = redis_client(
-            state_url,
+            at.state_url,
             # Less than a call has when it begins, so that only one that is late sets its socket's timeout anew.
             timeout_s=0.9 * timeout_s,
             connect_timeout_s=timeout_s,
@@ -675,10 +667,10 @@ class _Line:
             client_name="dingqueue-producer",
             plain=inline.Connection,
         )
-        self._inline = inline.serves(state_url)
+        self._inline = inline.serves(at.state_url)
         self.hands = Hands(_THREADS, name="dingqueue")
         self._lanes = Lanes(self._redis, prefix=prefix)
-        self._publisher = broker.Publisher(broker_url, prefix=prefix, timeout_s=timeout_s / 2)
+        self._publisher = broker.Publisher(at.broker_url, prefix=prefix, timeout_s=timeout_s / 2)
         self._files = open_store(files_url, prefix=prefix, timeout_s=timeout_s)
         self._broker_rests_until_s = 0.0
 
@@ -686,7 +678,7 @@ class _Line:
         try:
             return self._lanes.carries(destination)
         except redis.RedisError as error:
-            raise _refused(error) from error
+            raise self._refused(error) from error
 
     def keep(self, content: FileContent, *, keep_s: float) -> tuple[str, str]:
         """Store a file; the kind of the store and the file's id there."""
@@ -699,7 +691,7 @@ class _Line:
         try:
             submitted = self._lanes.submit(job)
         except redis.RedisError as error:
-            raise _refused(error, (job,)) from error
+            raise self._refused(error, (job,)) from error
         return _calls(submitted, job)
 
     def submit_here(self, job: Job, deadline_s: float) -> tuple[Call, ...] | None:
@@ -728,12 +720,12 @@ class _Line:
             try:
                 results = self._lanes.submit_many(chunk)
             except redis.RedisError as error:
-                failed += [(start + number, _refused(error, chunk)) for number in range(len(jobs) - start)]
+                failed += [(start + number, self._refused(error, chunk)) for number in range(len(jobs) - start)]
                 break
             for number, (job, submitted) in enumerate(zip(chunk, results, strict=True), start):
                 try:
                     if isinstance(submitted, Exception):
-                        raise _refused(submitted, (job,))
+                        raise self._refused(submitted, (job,))
                     calls += _calls(submitted, job)
                 except (EnqueueFailed, InvalidJob) as error:
                     failed.append((number, error))
@@ -743,14 +735,14 @@ class _Line:
         try:
             return self._lanes.status(job_id)
         except redis.RedisError as error:
-            raise _refused(error) from error
+            raise self._refused(error) from error
 
     def cancel(self, job_id: str) -> tuple[str, tuple[Call, ...]]:
         try:
             state, calls = self._lanes.cancel(job_id)
             left = self._lanes.left(job_id) if state == "recall" else None
         except redis.RedisError as error:
-            raise _refused(error) from error
+            raise self._refused(error) from error
         if state != "recall":
             return state, calls
         return ("recalling", tuple(self.submit(recall_of(job_id, left)))) if left else ("gone", ())
@@ -760,7 +752,7 @@ class _Line:
         try:
             left = self._lanes.left(job_id)
         except redis.RedisError as error:
-            raise _refused(error) from error
+            raise self._refused(error) from error
         job = build(left)
         return job.job_id, self.submit(job)
 
@@ -804,6 +796,13 @@ class _Line:
                 "calls not published; the pacer repeats them",
                 extra={"calls": len(calls), "error": type(error).__name__},
             )
+
+    def _refused(self, error: Exception, jobs: Sequence[Job] = ()) -> EnqueueFailed:
+        """What went wrong, without the URL (it may hold a password)."""
+        why = (
+            refusal(error) if isinstance(error, redis.RedisError) else Refusal(said=f"failed ({type(error).__name__})")
+        )
+        return EnqueueFailed(self._at.failed(why), jobs=jobs)
 
     def close(self) -> None:
         self.hands.close(self._let_go)
@@ -849,17 +848,3 @@ def _several(
     several = kind(problem, jobs=[jobs[number] for number, _ in failed])
     several.__cause__ = first
     return several
-
-
-def _refused(error: Exception, jobs: Sequence[Job] = ()) -> EnqueueFailed:
-    """What went wrong, without the URL (it may hold a password): the class, and Redis's own word where it spoke."""
-    if isinstance(error, redis.AuthenticationError):
-        return EnqueueFailed("Redis refused the user or password of the URL", jobs=jobs)
-    if isinstance(error, redis.exceptions.ResponseError):
-        said = str(error).split(" script: ", 1)[0]
-        return EnqueueFailed(f"Redis refused the job: {said[:200]}", jobs=jobs)
-    if isinstance(error, redis.TimeoutError):
-        return EnqueueFailed("Redis did not answer in time: is it up, and the URL right?", jobs=jobs)
-    return EnqueueFailed(
-        f"Redis could not be reached ({type(error).__name__}): is it up, and the URL right?", jobs=jobs
-    )

@@ -58,7 +58,7 @@ def test_the_configuration_is_taken(tmp_path: Path) -> None:
 def test_exit_codes_are_the_promised_ones() -> None:
     said = re.search(r"Exit codes: (.*)\.$", README, re.MULTILINE)
     assert said
-    assert [int(code) for code in re.findall(r"(?:^|, )(\d) ", said[1])] == [int(code) for code in Exit]
+    assert [int(code) for code in re.findall(r"(?:^|, )(\d+) ", said[1])] == [int(code) for code in Exit]
 
 
 def test_every_command_named_exists() -> None:

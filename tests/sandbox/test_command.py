@@ -91,7 +91,7 @@ def test_wrong_usage_is_named(options: list[str], words: str) -> None:
 def test_a_port_in_use_is_named(sandbox: Sandbox) -> None:
     result = CliRunner().invoke(main, ["sandbox", "--port", sandbox.url.rpartition(":")[2]])
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "choose another --port" in result.output
 
 

@@ -194,4 +194,4 @@ def test_redis_away_is_said_and_has_its_own_exit_code() -> None:
     result = Shell(f"redis://127.0.0.1:{free_port()}/0", "dq:")("lanes")
 
     assert result.exit_code == 4
-    assert "Redis could not be reached" in result.stderr
+    assert "could not be reached (connection refused); is it running" in result.stderr

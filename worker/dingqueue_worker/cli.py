@@ -1,7 +1,7 @@
 """The ``dingqueue`` command. Data on stdout, words about it on stderr; every command takes ``--json``.
 
 Exit codes: 0 done, 1 some failed, 2 wrong usage, 3 nothing matched, 4 Redis or DingTalk not reachable,
-5 refused for good, 6 still waiting when ``--wait`` ran out.
+5 refused for good, 6 still waiting when ``--wait`` ran out, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,70 +22,90 @@ import click
 from dingqueue import Client, EnqueueFailed, InvalidJob, Status, assign_job, send_job
 from dingqueue.contract import Job
 from dingqueue.outbox import Outbox, activated
-from dingqueue_worker.console import Commands, Exit, F, Stop, connection, needs, show
+from dingqueue_worker.console import (
+    Commands,
+    Exit,
+    Instant,
+    Seconds,
+    Stop,
+    config_option,
+    connection,
+    in_order,
+    needs,
+    say,
+    show,
+)
+from dingqueue_worker.located import located
 
 #: Commands that need more than a producer's install, or live beside what they run.
 _ELSEWHERE = {
-    "demo": ("dingqueue_worker.demo:demo", "demo", "The whole way once, on this machine, with nothing else needed."),
-    "lanes": ("dingqueue_worker.operations:lanes", "worker", "What waits where, how fast it goes, and what is closed."),
-    "dead": ("dingqueue_worker.operations:dead", "worker", "Read, replay, export or drop jobs that could not be sent."),
-    "tokens": (
-        "dingqueue_worker.token_command:tokens",
-        "worker",
-        "How old each app's token is, and when it is fetched anew.",
-    ),
-    "sandbox": ("dingqueue_worker.sandbox.command:sandbox", "sandbox", "A local DingTalk that keeps DingTalk's rules."),
+    "demo": ("dingqueue_worker.demo:demo", "demo", "The whole way once, on this machine; nothing else is needed."),
+    "lanes": ("dingqueue_worker.operations:lanes", "worker", "What waits where, how fast it goes, what is closed; pause, resume."),
+    "dead": ("dingqueue_worker.operations:dead", "worker", "Read, replay, export or drop jobs that no attempt could deliver."),
+    "tokens": ("dingqueue_worker.token_command:tokens", "worker", "How old each app's token is, and when it is fetched anew."),
+    "sandbox": ("dingqueue_worker.sandbox.command:sandbox", "sandbox", "A local DingTalk that keeps DingTalk's rules, with an inbox page."),
     "doctor": ("dingqueue_worker.doctor:doctor", "worker", "What is wrong, and what to type."),
-    "flower": ("dingqueue_worker.flower:flower", "monitor", "Watch tasks and workers in a browser: Celery's Flower."),
+    "flower": ("dingqueue_worker.flower:flower", "monitor", "Watch attempts and workers in a browser: Celery's Flower."),
     "health": ("dingqueue_worker.health_command:health", "worker", "Do Redis, workers and beat give signs of life?"),
     "metrics": ("dingqueue_worker.metrics:metrics", "monitor", "Serve the fleet's figures to Prometheus."),
+}  # fmt: skip
+_SECTIONS = {
+    "Hand over": ("send", "assign", "share"),
+    "One job": ("status", "watch", "cancel"),
+    "On call": ("doctor", "lanes", "dead", "tokens", "health"),
+    "Run": ("worker", "beat", "flower", "metrics"),
+    "Try": ("demo", "sandbox"),
 }
 
 
 @click.group(
     cls=Commands,
+    sections=_SECTIONS,
     elsewhere=_ELSEWHERE,
     needing={"worker": "worker", "beat": "worker"},
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="dingqueue", message="%(prog)s %(version)s")
 def main() -> None:
-    """Hand messages, tasks and files to DingTalk without waiting for it.
+    r"""Hand messages, tasks and files to DingTalk without waiting for it.
 
-    DINGQUEUE_BROKER_URL (default redis://127.0.0.1:6379/0) says where; the fleet also reads DINGQUEUE_CONFIG.
+    \b
+    DINGQUEUE_BROKER_URL  where jobs go; default redis://127.0.0.1:6379/0
+    DINGQUEUE_CONFIG      what workers, doctor and tokens read; default dingqueue.toml
+
+    Exit codes: 0 done, 1 some failed, 2 wrong usage, 3 nothing matched, 4 Redis or DingTalk not reachable, 5 refused
+    for good, 6 still waiting when --wait ran out, 130 interrupted.
     """
 
 
-def _job_options(command: F) -> F:
-    for option in (
-        click.option("--urgent", is_flag=True, help="Goes before all that is not."),
-        click.option("--at", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d %H:%M:%S%z", "%Y-%m-%dT%H:%M%z"]),
-                     help="Not before; with an offset: 2026-12-01T09:00+0800."),
-        click.option("--expires", "expires_s", type=float, metavar="SECONDS", help="Not worth sending later than this."),
-        click.option("--key", help="The same destination and key are the same job."),
-        click.option("--on-unknown", type=click.Choice(["resend", "hold"]), default="resend", show_default=True,
-                     help="When nobody saw how an attempt ended."),
-        click.option("--wait", "wait_s", type=float, metavar="SECONDS", help="Wait for the end, this long at most."),
-        click.option("--dry-run", is_flag=True, help="Show what DingTalk would get; send nothing."),
-    ):  # fmt: skip
-        command = option(command)
-    return connection(command)
+_job_options = in_order(
+    click.option("--urgent", is_flag=True, help="Goes before all that is not."),
+    click.option("--at", type=Instant(), help="Not before: 2026-12-01T09:00+08:00."),
+    click.option("--expires", "expires_s", type=Seconds(least=1), help="Not worth sending later than this: 90, 30m, 2h, 1d."),
+    click.option("--key", help="The same destination and key are the same job."),
+    click.option("--on-unknown", type=click.Choice(["resend", "hold"]), default="resend", show_default=True,
+                 help="When nobody saw how an attempt ended: again, or a person decides."),
+    click.option("--wait", "wait_s", type=Seconds(), help="Wait for the end, this long at most: 30, 5m."),
+    click.option("--dry-run", is_flag=True, help="Show what DingTalk would get; send nothing."),
+    connection,
+)  # fmt: skip
 
 
 @contextmanager
 def _client(broker_url: str | None, state_url: str | None) -> Iterator[Client]:
+    given = located(broker_url, state_url).given
     # The client's own log lines would say again what the exit code and the message say.
     said = logging.getLogger("dingqueue")
     level = said.level
     said.setLevel(logging.ERROR)
     try:
-        with Client(broker_url, state_url=state_url) as client:
+        with Client(given[0], state_url=given[1]) as client:
             yield client
     except InvalidJob as error:
         raise Stop(Exit.REFUSED, str(error)) from error
     except EnqueueFailed as error:
         raise Stop(Exit.UNREACHABLE, str(error)) from error
-    except ValueError as error:  # a URL that is none
+    except ValueError as error:  # the file store's URL is none
         raise Stop(Exit.USAGE, str(error)) from error
     finally:
         said.setLevel(level)
@@ -97,10 +117,19 @@ def _client(broker_url: str | None, state_url: str | None) -> Iterator[Client]:
 @click.option("--markdown", "-m", is_flag=True, help="TEXT is markdown.")
 @click.option("--title", help="Of a markdown message.")
 @click.option(
-    "--content", type=click.File("r", encoding="utf-8"), help='A file with {"link"|"card"|"feed": {…}}; - is stdin.'
+    "--content",
+    type=click.File("r", encoding="utf-8"),
+    metavar="FILE",
+    help='A JSON file, {"link": {…}}, {"card": {…}} or {"feed": {…}}; - is stdin.',
 )
 @click.option("--mention", multiple=True, metavar="WHO", help="A name, a mobile, user:ID or everyone; may be repeated.")
-@click.option("--too-long", type=click.Choice(["split", "shorten", "refuse"]), default="split", show_default=True)
+@click.option(
+    "--too-long",
+    type=click.Choice(["split", "shorten", "refuse"]),
+    default="split",
+    show_default=True,
+    help="In numbered parts, cut with a note, or not at all.",
+)
 @click.option(
     "--tables",
     type=click.Choice(["lines", "keep"]),
@@ -117,13 +146,15 @@ def send(destination: str, text: str | None, markdown: bool, title: str | None, 
     dingqueue send ops "Deploy finished" --mention alice
     uptime | dingqueue send ops - --urgent --wait 30
     """
-    words = sys.stdin.read() if text == "-" else text
+    if text is None and not content:
+        raise Stop(Exit.USAGE, "text: nothing to send: give TEXT, or - to read it from stdin, or --content FILE")
+    words = _piped() if text == "-" else text
     parts: dict[str, Any] = {"markdown": words, "title": title} if markdown else {"text": words}
     if content:
         try:
             parts = dict(json.load(content))
-        except ValueError as error:
-            raise Stop(Exit.USAGE, f"--content: not JSON: {error}") from error
+        except (ValueError, TypeError) as error:
+            raise Stop(Exit.USAGE, f"--content: expected one JSON object, found something else: {error}") from error
     _enqueue(
         lambda terms: send_job(destination, **parts, mention=mention, too_long=too_long, tables=tables, **terms),
         **options,
@@ -136,11 +167,11 @@ def send(destination: str, text: str | None, markdown: bool, title: str | None, 
 @click.option("--to", multiple=True, metavar="WHO", help="A name, a mobile, user:ID or union:ID; may be repeated.")
 @click.option(
     "--due",
-    type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M%z"]),
-    help="With an offset: 2026-12-01T09:00+0800.",
+    type=Instant(),
+    help="Until when: 2026-12-01T09:00+08:00.",
 )
 @click.option("--url", default="", help="Where the work is.")
-@click.option("--description", default="")
+@click.option("--description", default="", help="More about it, as markdown.")
 @click.option(
     "--priority",
     type=click.Choice(["low", "normal", "high", "urgent"]),
@@ -166,7 +197,7 @@ def assign(
     r"""Give SUBJECT to people, in DESTINATION; or close, or change, what was given before.
 
     \b
-    dingqueue assign project "Review the contract" --to alice --due 2026-12-01T09:00+0800
+    dingqueue assign project "Review the contract" --to alice --due 2026-12-01T09:00+08:00
     dingqueue assign --done 3f2a…
     dingqueue assign --change 3f2a… --to bob
     """
@@ -203,7 +234,7 @@ def assign(
 )
 @_job_options
 def share(destination: str, file: str, name: str | None, note: str, zip_it: bool, **options: Any) -> None:
-    r"""Share FILE with DESTINATION: a path, an http or https URL, or - for stdin with --name.
+    r"""Share FILE (a path, a URL, or - for stdin) with DESTINATION.
 
     \b
     dingqueue share project ./report.pdf
@@ -212,7 +243,7 @@ def share(destination: str, file: str, name: str | None, note: str, zip_it: bool
 
     A path goes to the file store (DINGQUEUE_FILES_URL; default the lanes' Redis), and needs a destination with an app.
     """
-    source = file if file.lower().startswith(("http:", "https:")) else sys.stdin.buffer if file == "-" else Path(file)
+    source = file if "://" in file else sys.stdin.buffer if file == "-" else Path(file)
     _hand_over(
         lambda client, terms: client.share(destination, source, name=name, note=note, zip=zip_it, **terms), **options
     )
@@ -242,11 +273,30 @@ def _hand_over(call: Callable[[Client, dict[str, Any]], str], *, broker_url: str
         if wait_s is None:
             show({"job_id": job_id} if as_json else job_id)
             return
-        status = client.wait(job_id, timeout_s=wait_s)
+        try:
+            status = client.wait(job_id, timeout_s=wait_s)
+        except KeyboardInterrupt:
+            show({"job_id": job_id} if as_json else job_id)
+            raise Stop(Exit.INTERRUPTED, f"not waited for; the job goes on: dingqueue watch {job_id}") from None
     if status is None:
-        raise Stop(Exit.NOTHING, f"{job_id}: its record is gone")
+        raise Stop(Exit.NOTHING, f"{job_id}: {_NOBODY}")
     show(_status_data(status) if as_json else f"{job_id}  {status}")
     sys.exit(_end_code(status))
+
+
+def _piped() -> str:
+    if sys.stdin.isatty():
+        say("Reading the text from the terminal; Ctrl-D ends it.")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise Stop(
+            Exit.USAGE, f"text: expected UTF-8 on stdin, found bytes that are none (at {error.start})"
+        ) from error
+
+
+#: Said of an id that Redis has no record of.
+_NOBODY = "nobody knows it (any more)"
 
 
 def _end_code(status: Status) -> Exit:
@@ -259,24 +309,27 @@ def _end_code(status: Status) -> Exit:
 @click.argument("job_ids", nargs=-1, required=True, metavar="JOB…")
 @connection
 def status(job_ids: Sequence[str], broker_url: str | None, state_url: str | None, as_json: bool) -> None:
-    """Where jobs are: place in the lane, about when they go, how they ended."""
+    """Where jobs are, about when they go, how they ended."""
     with _client(broker_url, state_url) as client:
         found = {job_id: client.status(job_id) for job_id in job_ids}
     if as_json:
         show([_status_data(one) if one else {"job_id": job_id, "state": None} for job_id, one in found.items()])
     else:
         for job_id, one in found.items():
-            show(f"{job_id}  {one or 'nobody knows it (any more)'}")
+            show(f"{job_id}  {one or _NOBODY}")
     if None in found.values():
         sys.exit(Exit.NOTHING if not any(found.values()) else Exit.SOME_FAILED)
 
 
 @main.command()
 @click.argument("job_id", metavar="JOB")
-@click.option("--for", "for_s", type=float, default=86_400.0, metavar="SECONDS", help="Stop watching after this long.")
+@click.option("--for", "for_s", type=Seconds(), default="1d", show_default=True, help="Stop watching after this long.")
 @connection
 def watch(job_id: str, for_s: float, broker_url: str | None, state_url: str | None, as_json: bool) -> None:
-    """Follow one job until it ends; a line at each change (JSON lines with --json)."""
+    """Follow one job until it ends: a line at each change.
+
+    With --json, JSON lines.
+    """
     import threading
     import time
 
@@ -285,7 +338,7 @@ def watch(job_id: str, for_s: float, broker_url: str | None, state_url: str | No
         while True:
             one = client.status(job_id)
             if one is None:
-                raise Stop(Exit.NOTHING, f"{job_id}: nobody knows it (any more)")
+                raise Stop(Exit.NOTHING, f"{job_id}: {_NOBODY}")
             line = json.dumps(_status_data(one), ensure_ascii=False) if as_json else str(one)
             if line != before:
                 show(line)
@@ -323,7 +376,7 @@ def cancel(job_ids: Sequence[str], broker_url: str | None, state_url: str | None
         ends = {job_id: client.cancel(job_id) for job_id in job_ids}
     words = {
         "cancelled": "cancelled",
-        "gone": "gone",
+        "gone": _NOBODY,
         "recalling": "is being taken back; its status says how that goes",
     }
     if as_json:
@@ -343,37 +396,50 @@ def _status_data(one: Status) -> dict[str, Any]:
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    envvar="DINGQUEUE_CONFIG",
-    help="Default: dingqueue.toml.",
-    show_envvar=True,
-)
+@config_option
 @click.option("--concurrency", "-c", type=click.IntRange(1), help="Requests at a time; default 32.")
 @click.option("--loglevel", "-l", default="INFO", show_default=True)
-@click.argument("more", nargs=-1, type=click.UNPROCESSED)
+@click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[CELERY'S OPTIONS]…")
 def worker(config: Path | None, concurrency: int | None, loglevel: str, more: tuple[str, ...]) -> None:
-    """Run a worker: Celery's own, with the defaults that fit. MORE goes to Celery as it is."""
-    app = _fleet(config)
+    """Run a worker: Celery's own, with the defaults that fit.
+
+    What is not named here goes to Celery as it is.
+    """
     chosen = ["--concurrency", str(concurrency)] if concurrency else []
-    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--loglevel", loglevel, *chosen, *more])
+    _celery(config, "worker", "--without-gossip", "--without-mingle", "--loglevel", loglevel, *chosen, *more)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
+@config_option
 @click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    envvar="DINGQUEUE_CONFIG",
-    help="Default: dingqueue.toml.",
-    show_envvar=True,
+    "--schedule",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    default=Path("celerybeat-schedule"),
+    show_default=True,
+    help="Where it notes what ran when.",
 )
-@click.option("--schedule", type=click.Path(path_type=Path), default=Path("celerybeat-schedule"), show_default=True)
 @click.option("--loglevel", "-l", default="INFO", show_default=True)
-@click.argument("more", nargs=-1, type=click.UNPROCESSED)
+@click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[CELERY'S OPTIONS]…")
 def beat(config: Path | None, schedule: Path, loglevel: str, more: tuple[str, ...]) -> None:
-    """Run Celery's beat. Two of them are fine: every tick is harmless when it comes twice."""
-    _fleet(config).start(["beat", "--schedule", str(schedule), "--loglevel", loglevel, *more])
+    """Run Celery's beat. Two of them are fine.
+
+    Every tick is harmless when it comes twice. What is not named here goes to Celery as it is.
+    """
+    folder = schedule.absolute().parent
+    if not os.access(schedule if schedule.exists() else folder, os.W_OK):
+        problem = "may not be written by this user" if folder.is_dir() else "is in a folder that is not there"
+        raise Stop(Exit.USAGE, f"--schedule: {schedule.absolute()} {problem}; name another file")
+    _celery(config, "beat", "--schedule", str(schedule), "--loglevel", loglevel, *more)
+
+
+def _celery(config: Path | None, *words: str) -> None:
+    """Run one of Celery's commands for the fleet's app, with its exit code: `app.start` would drop it."""
+    app = _fleet(config)
+    from celery.bin.celery import celery
+
+    celery.params[0].default = app
+    sys.exit(celery.main(args=list(words), standalone_mode=False))
 
 
 def _fleet(config: Path | None) -> Any:

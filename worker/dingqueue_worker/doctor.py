@@ -20,12 +20,13 @@ import click
 from celery import Celery
 
 from dingqueue import broker
-from dingqueue.addresses import is_redis, redis_address, scheme_of
+from dingqueue.addresses import redis_address, scheme_of
 from dingqueue.files.store import FileStoreUnavailable, open_store
 from dingqueue.routes import queue_name
+from dingqueue.servers import place, refusal
 from dingqueue.status import clock
 from dingqueue_worker.configuration import DEFAULT_CONFIG, ConfigurationError, load
-from dingqueue_worker.console import Exit, as_json, show, span
+from dingqueue_worker.console import Exit, Seconds, as_json, config_option, count, show, span
 from dingqueue_worker.dingtalk.answers import Answer, Taken, read_older
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.dingtalk.errors import NoAnswer
@@ -81,22 +82,15 @@ def fail(check: str, words: str, fix: str, *, unreachable: bool = False) -> Find
 
 
 @click.command()
+@config_option
 @click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    envvar="DINGQUEUE_CONFIG",
-    help="Default: dingqueue.toml.",
-    show_envvar=True,
+    "--timeout", "timeout_s", type=Seconds(least=0.1), default="5s", show_default=True, help="For each question."
 )
-@click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(min=0.1), default=5.0, show_default=True, metavar="SECONDS",
-    help="For each question.",
-)  # fmt: skip
 @as_json
 def doctor(config: Path | None, timeout_s: float, as_json: bool) -> None:
-    r"""Check the configuration, Redis, the broker, workers, clocks, DingTalk and what the fleet says of itself.
+    """Say what is wrong, and what to type.
 
-    Nothing is sent and nothing is changed. Exit code 0: nothing fails; 1: something does; 2: the configuration is
+    Looks at the configuration, Redis, the broker, workers, clocks, DingTalk and what the fleet says of itself. Nothing is sent and nothing is changed. Exit code 0: nothing fails; 1: something does; 2: the configuration is
     wrong; 4: Redis, the broker or DingTalk cannot be reached.
     """
     environ = {**os.environ, **({"DINGQUEUE_CONFIG": str(config)} if config else {})}
@@ -151,7 +145,7 @@ def examine(environ: Mapping[str, str], *, timeout_s: float) -> Iterator[Finding
 
 
 def _redis(store: Store, settings: Settings, timeout_s: float) -> Iterator[Finding]:
-    where = _place(settings.state_url)
+    where = place(settings.state_url)
     began_s = time.monotonic()
     try:
         facts = _within(timeout_s, store.server_facts)
@@ -160,9 +154,9 @@ def _redis(store: Store, settings: Settings, timeout_s: float) -> Iterator[Findi
         redis_ms = _within(timeout_s, store.now_ms)
         after_ms = _now_ms()
     except (StoreUnavailable, TimeoutError) as error:
-        said = str(error) or "no answer in time"
+        said = error.why.said if isinstance(error, StoreUnavailable) else "did not answer in time"
         fix = f"{_redis_cli(settings)} PING; is DINGQUEUE_STATE_URL (or DINGQUEUE_BROKER_URL) right, and the password?"
-        yield fail("redis", f"{where} cannot be reached: {said}", fix, unreachable=True)
+        yield fail("redis", f"{where} {said}", fix, unreachable=True)
         return
     yield from server_findings(facts, where=where, took_s=took_s, redis_cli=_redis_cli(settings))
     # What the question took is not skew: only a clock outside of both readings is off.
@@ -227,7 +221,7 @@ def redis_clock_finding(off_s: float) -> Finding:
 
 
 def _broker(app: Celery, settings: Settings, timeout_s: float) -> Finding:
-    named = f"{scheme_of(settings.broker_url)} at {_place(settings.broker_url)}"
+    named = f"{scheme_of(settings.broker_url)} at {place(settings.broker_url)}"
 
     def connect() -> None:
         with app.connection_for_write() as connection:
@@ -237,9 +231,9 @@ def _broker(app: Celery, settings: Settings, timeout_s: float) -> Finding:
     try:
         _within(timeout_s, connect)
     except Exception as error:  # noqa: BLE001 - every transport has its own, and its text may hold the URL
-        said = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+        said = "did not answer in time" if isinstance(error, TimeoutError) else refusal(error).said
         fix = "is it running, and are DINGQUEUE_BROKER_URL and its password right?"
-        return fail("broker", f"{named} cannot be reached: {said}", fix, unreachable=True)
+        return fail("broker", f"{named} {said}", fix, unreachable=True)
     return ok("broker", f"{named} takes connections")
 
 
@@ -355,14 +349,16 @@ def _fleet(store: Store, settings: Settings, timeout_s: float, *, any_worker: bo
             for app in settings.apps.values()
         }
     except (StoreUnavailable, TimeoutError) as error:
-        yield fail("lanes", f"Redis went away: {error}", f"{_redis_cli(settings)} PING", unreachable=True)
+        yield fail(
+            "lanes", str(error) or "Redis did not answer in time", f"{_redis_cli(settings)} PING", unreachable=True
+        )
         return
     yield from (token_finding(name, token_ms, view) for name, (token_ms, view) in tokens.items())
     yield from sender_findings(lanes)
     yield from lane_findings(lanes, settings.destinations, now_ms=now_ms, any_worker=any_worker)
     if dead:
         yield warn(
-            "dead letters", f"{dead:,} jobs that could not be delivered wait for a person", "dingqueue dead list"
+            "dead letters", f"{count(dead, 'job')} not delivered, kept for a person to decide", "dingqueue dead list"
         )
     else:
         yield ok("dead letters", "none")
@@ -410,19 +406,21 @@ def lane_findings(
         yield fail("destinations", words, "restart the workers (dingqueue worker) with this configuration")
     for lane in lanes:
         if lane.waiting and not lane.senders:
-            words = f"{lane.destination} has {lane.waiting:,} jobs waiting and nobody to send them"
-            yield fail(
-                "lane", words, f"add [destinations.{lane.destination}] to dingqueue.toml and restart the workers"
-            )
+            words = f"{lane.destination} has {count(lane.waiting, 'job')} waiting and nobody to send them"
+            if lane.destination not in destinations:
+                fix = f"add [destinations.{lane.destination}] to dingqueue.toml and restart the workers"
+            else:
+                fix = "restart the workers with this configuration" if any_worker else "dingqueue worker"
+            yield fail("lane", words, fix)
         elif lane.held_until_ms and lane.held_until_ms > now_ms:
             words = f"{lane.destination} rests until {_at(lane.held_until_ms)}: {lane.held_why}"
             yield warn("lane", words, f"dingqueue lanes resume {lane.destination}, when it was paused by hand")
         elif lane.drain_s and (told := destinations.get(lane.destination)) and lane.drain_s > told.expires_s:
-            words = f"{lane.destination} needs {span(lane.drain_s)} for the {lane.waiting:,} jobs that wait; they are given {span(told.expires_s)}"  # fmt: skip
+            words = f"{lane.destination} needs {span(lane.drain_s)} for {count(lane.waiting, 'waiting job')}; they are given {span(told.expires_s)}"  # fmt: skip
             fix = f'add a robot to destinations.{lane.destination}, or set overflow = "digest"'
             yield warn("lane", words, fix)
     waiting = sum(lane.waiting for lane in lanes)
-    yield ok("lanes", f"{len(lanes)} known, {waiting:,} jobs waiting, {sum(lane.out for lane in lanes):,} out")
+    yield ok("lanes", f"{len(lanes)} known, {count(waiting, 'job')} waiting, {sum(lane.out for lane in lanes):,} out")
 
 
 # --- Words --------------------------------------------------------------------------------------------------------
@@ -446,14 +444,6 @@ def _table(sender: str) -> str:
     app, _, interface = name.rpartition(".")
     # A name may hold dots too: only what is an interface is cut off.
     return f"[apps.{app if interface in (*get_args(Route), RESULT) and app else name}]"
-
-
-def _place(url: str) -> str:
-    """Host and port: neither user nor password."""
-    if is_redis(url):
-        return str(redis_address(url))
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or "this machine"
 
 
 def _redis_cli(settings: Settings) -> str:

@@ -19,12 +19,13 @@ from flower.urls import settings as flower_settings
 from tornado.ioloop import IOLoop
 
 from dingqueue import broker
-from dingqueue.addresses import check_broker, is_redis
+from dingqueue.addresses import is_redis
 from dingqueue.connections import celery_broker
 from dingqueue.environment import resolved
-from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
+from dingqueue.routes import DEFAULT_PREFIX
 from dingqueue.transport import Amqp
-from dingqueue_worker.console import Exit, Stop, say
+from dingqueue_worker.console import Exit, Stop, broker_option, port_words, say
+from dingqueue_worker.located import located
 
 #: Flower's own default keeps 100,000, which is hundreds of megabytes of rows that nobody scrolls to.
 _MOST_TASKS = 10_000
@@ -56,7 +57,7 @@ def masked(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--broker-url", envvar="DINGQUEUE_BROKER_URL", help="Celery's broker.", show_envvar=True)
+@broker_option
 @click.option("--address", default="127.0.0.1", show_default=True, help="Any other than loopback needs --users.")
 @click.option("--port", type=click.IntRange(0, 65535), default=5555, show_default=True)
 @click.option(
@@ -67,7 +68,7 @@ def masked(event: Mapping[str, Any]) -> dict[str, Any]:
 )
 @click.option("--db", type=click.Path(dir_okay=False, path_type=Path), help="Keep what was seen over a restart, here.")
 @click.option("--allow-control", is_flag=True, help="Let people shut down and change workers from its pages.")
-@click.argument("more", nargs=-1, type=click.UNPROCESSED)
+@click.argument("more", nargs=-1, type=click.UNPROCESSED, metavar="[FLOWER'S OPTIONS]…")
 def flower(
     broker_url: str | None,
     address: str,
@@ -77,20 +78,19 @@ def flower(
     allow_control: bool,
     more: Sequence[str],
 ) -> None:
-    r"""Watch Celery's tasks and workers in a browser: Flower. MORE goes to it as it is (--url_prefix, --auth, …).
+    r"""Watch Celery's tasks and workers in a browser: Flower.
 
-    What waits, and why, is in `dingqueue lanes` and in the metrics: Flower sees only the attempts.
+    What is not named here goes to it as it is (--url_prefix, --auth, …). What waits, and why, is in `dingqueue lanes` and in the metrics: Flower sees only the attempts.
 
     \b
     dingqueue flower                                             on this machine, for everyone on it
     dingqueue flower --address 0.0.0.0 --users file:/run/secrets/flower_users
     """
     try:
-        broker_at = resolved(broker_url or DEFAULT_BROKER_URL)
-        check_broker(broker_at)
         who = names_and_passwords(users, from_environment=os.environ.get("DINGQUEUE_FLOWER_USERS") == users)
     except ValueError as error:
         raise Stop(Exit.USAGE, str(error)) from error
+    broker_at = located(broker_url, "redis://unused").broker_url  # only the lanes need Redis
     # What Flower writes is a pickle, and it reads it again: nobody else may write it.
     os.umask(0o077)
     if db:
@@ -176,7 +176,8 @@ def _serve(watching: Celery) -> None:
     shown = Flower(
         capp=watching, options=flower_options, events=_events(watching, loop), io_loop=loop, **flower_settings
     )
-    port = shown.start_http_server()
+    with port_words(flower_options.address, flower_options.port):
+        port = shown.start_http_server()
     if flower_options.unix_socket:
         say(f"Flower is at {flower_options.unix_socket}")
     else:

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 import click
 
 from dingqueue.routes import DEFAULT_PREFIX
-from dingqueue_worker.console import Exit, Stop, addresses, connection, show
+from dingqueue_worker.console import Exit, Seconds, Stop, connection, show
+from dingqueue_worker.located import located
 from dingqueue_worker.store import Figures, Store, StoreUnavailable
 
 #: Workers give a sign every 2 s, beats every 5 s; a machine that is busy may be late.
@@ -29,11 +30,13 @@ class Part:
 
 @click.command()
 @click.argument("part", type=click.Choice([*_PARTS, "all"]), default="all")
-@click.option("--within", "within_s", type=click.FloatRange(min=1), default=WITHIN_S, show_default=True,
-              metavar="SECONDS", help="How fresh a sign of life must be.")  # fmt: skip
+@click.option("--within", "within_s", type=Seconds(least=1), default=f"{WITHIN_S:g}s", show_default=True,
+              help="How fresh a sign of life must be.")  # fmt: skip
 @connection
 def health(part: str, within_s: float, broker_url: str | None, state_url: str | None, as_json: bool) -> None:
-    r"""Do Redis, workers and beat give signs of life? Exit code 0: they do; 1: some do not; 4: Redis does not answer.
+    r"""Do Redis, workers and beat give signs of life?
+
+    Exit code 0: they do; 1: some do not; 4: Redis does not answer.
 
     It asks Redis, once, and no worker: `celery inspect ping` costs a worker more than a second of processor time, and one
     that takes nothing any more may still answer it. A process's own page (DINGQUEUE_HEALTH) knows more about that process.
@@ -41,13 +44,13 @@ def health(part: str, within_s: float, broker_url: str | None, state_url: str | 
     \b
     dingqueue health || page-somebody
     """
-    _, at = addresses(broker_url, state_url)
-    store = Store(at, prefix=os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX)
+    at = located(broker_url, state_url)
+    store = Store(at.state_url, prefix=os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX)
     began_s = time.monotonic()
     try:
         figures = store.figures()
     except StoreUnavailable as error:
-        raise Stop(Exit.UNREACHABLE, f"redis: no answer: {error}") from error
+        raise Stop(Exit.UNREACHABLE, at.failed(error.why)) from error
     finally:
         store.close()
     found = [one for one in parts(figures, within_s=within_s, took_s=time.monotonic() - began_s)
@@ -56,7 +59,7 @@ def health(part: str, within_s: float, broker_url: str | None, state_url: str | 
         show([asdict(one) for one in found])
     else:
         for one in found:
-            show(f"{'ok  ' if one.ok else 'fail'}  {one.name:<7}{one.said}")
+            show(f"{'OK  ' if one.ok else 'FAIL'}  {one.name}: {one.said}")
     if not all(one.ok for one in found):
         raise SystemExit(Exit.SOME_FAILED)
 

@@ -23,8 +23,9 @@ from prometheus_client.registry import Collector
 
 from dingqueue.contract import KINDS
 from dingqueue.routes import DEFAULT_PREFIX, queue_name
-from dingqueue_worker.console import Exit, Stop, addresses, say
+from dingqueue_worker.console import Exit, Stop, broker_option, port_words, say, state_option
 from dingqueue_worker.health import Page, Shown, verdict
+from dingqueue_worker.located import located
 from dingqueue_worker.progress import Signs, not_live, not_ready
 from dingqueue_worker.store import Figures, Store, StoreUnavailable
 
@@ -251,7 +252,7 @@ class FleetCollector(Collector):
         try:
             self._store.ping()
         except StoreUnavailable as error:
-            return [f"Redis could not be reached: {error}"]
+            return [str(error)]
         return []
 
 
@@ -341,34 +342,37 @@ def page(collector: Collector) -> Callable[[], Shown]:
 
 
 @click.command()
-@click.option("--broker-url", envvar="DINGQUEUE_BROKER_URL", help="Celery's broker.", show_envvar=True)
+@broker_option
+@state_option
 @click.option(
-    "--state-url", envvar="DINGQUEUE_STATE_URL", help="The lanes' Redis, if not the broker.", show_envvar=True
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Whoever reaches it sees the names of destinations and robots.",
 )
-@click.option("--address", default="127.0.0.1", show_default=True, help="Names of destinations and robots are shown.")
 @click.option("--port", type=click.IntRange(0, 65535), default=9808, show_default=True)
 @click.option("--once", is_flag=True, help="Print the figures and end.")
 def metrics(broker_url: str | None, state_url: str | None, address: str, port: int, once: bool) -> None:
-    r"""Serve the whole fleet's figures to Prometheus, at /metrics. What each says is in ops/METRICS.md.
+    r"""Serve the whole fleet's figures to Prometheus, at /metrics.
+
+    What each says is in ops/METRICS.md.
 
     \b
     dingqueue metrics --once | grep waiting
     """
-    broker_at, state_at = addresses(broker_url, state_url)
+    at = located(broker_url, state_url)
     prefix = os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
-    store = Store(state_at, prefix=prefix)
-    collector = FleetCollector(store, queue=queue_name(prefix) if state_at == broker_at else None)
+    store = Store(at.state_url, prefix=prefix)
+    collector = FleetCollector(store, queue=queue_name(prefix) if at.state_url == at.broker_url else None)
     if once:
         _print_once(collector)
         return
-    try:
+    with port_words(address, port):
         served = Page((address, port), {
             "/metrics": page(collector),
             "/livez": lambda: verdict(()),
             "/readyz": lambda: verdict(collector.answers()),
         })  # fmt: skip
-    except OSError as error:
-        raise Stop(Exit.USAGE, f"{address}:{port}: {os.strerror(error.errno or 0)}; choose another --port") from error
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: threading.Thread(target=served.stop).start())
     say(f"metrics at http://{f'[{address}]' if ':' in address else address}:{served.port}/metrics")
@@ -382,4 +386,4 @@ def _print_once(collector: FleetCollector) -> None:
     text = generate_latest(registry).decode()
     click.echo(text, nl=False)
     if "dingqueue_up 0" in text:
-        raise Stop(Exit.UNREACHABLE, "; ".join(collector.answers()) or "Redis could not be reached")
+        raise Stop(Exit.UNREACHABLE, "; ".join(collector.answers()) or "Redis went away")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import getpass
 import json
 import os
@@ -16,29 +17,27 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 
 from dingqueue import broker
 from dingqueue.lanes import Call
 from dingqueue.routes import DEFAULT_PREFIX
+from dingqueue.servers import Servers
 from dingqueue.status import clock
-from dingqueue_worker.console import Exit, F, Stop, addresses, connection, say, show, span
+from dingqueue_worker.console import Exit, Seconds, Stop, connection, count, in_order, say, show, span
+from dingqueue_worker.located import located
 from dingqueue_worker.store import DeadLetter, LaneView, SenderView, Store, StoreUnavailable
-
-#: A pause nobody ends should end by itself, and not before somebody has slept.
-_PAUSE_S = 86_400.0
+from dingqueue_worker.tables import Row, console, draw, picture
 
 
 class Desk:
     """The store and the broker for one command."""
 
-    def __init__(self, broker_url: str | None, state_url: str | None) -> None:
-        chosen, state_at = addresses(broker_url, state_url)
+    def __init__(self, at: Servers) -> None:
         prefix = os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
-        self.store = Store(state_at, prefix=prefix)
-        self._publisher = broker.Publisher(chosen, prefix=prefix, timeout_s=2.0)
+        self.store = Store(at.state_url, prefix=prefix)
+        self._publisher = broker.Publisher(at.broker_url, prefix=prefix, timeout_s=2.0)
 
     def publish(self, calls: Sequence[Call]) -> None:
         """Publish calls; when the broker is away, the pacer makes them again."""
@@ -53,11 +52,12 @@ class Desk:
 
 @contextlib.contextmanager
 def _desk(broker_url: str | None, state_url: str | None) -> Iterator[Desk]:
-    desk = Desk(broker_url, state_url)
+    at = located(broker_url, state_url)
+    desk = Desk(at)
     try:
         yield desk
     except StoreUnavailable as error:
-        raise Stop(Exit.UNREACHABLE, f"Redis could not be reached: {error}") from error
+        raise Stop(Exit.UNREACHABLE, at.failed(error.why)) from error
     finally:
         desk.close()
 
@@ -65,28 +65,95 @@ def _desk(broker_url: str | None, state_url: str | None) -> Iterator[Desk]:
 # --- lanes ------------------------------------------------------------------------------------------------------
 
 
-@click.group(invoke_without_command=True)
+class _Lanes(click.Group):
+    """Takes what is not one of its commands for the name of a lane."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) or args[0].startswith("-"):
+            return super().resolve_command(ctx, args)
+        return "show", _show, args
+
+
+@click.group(cls=_Lanes, invoke_without_command=True, subcommand_metavar="[DESTINATION…] | COMMAND")
 @click.option("--watch", is_flag=True, help="Live, until Ctrl-C.")
 @connection
 @click.pass_context
 def lanes(ctx: click.Context, watch: bool, broker_url: str | None, state_url: str | None, as_json: bool) -> None:
-    """What waits where, how fast it goes, and what is closed."""
-    if ctx.invoked_subcommand:
-        return
+    r"""What waits where, how fast it goes, and what is closed.
+
+    \b
+    dingqueue lanes ops build
+    dingqueue lanes --watch
+    dingqueue lanes pause ops --for 30m --why "moving house"
+    """
+    if ctx.invoked_subcommand is None:
+        _overview((), broker_url, state_url, watch=watch, as_json=as_json)
+
+
+@click.command("show", hidden=True)
+@click.argument("destinations", nargs=-1, required=True, metavar="DESTINATION…")
+@click.option("--watch", is_flag=True, help="Live, until Ctrl-C.")
+@connection
+@click.pass_context
+def _show(
+    ctx: click.Context, destinations: Sequence[str], watch: bool, broker_url: str | None, state_url: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Only these lanes."""
+    above = ctx.parent.params if ctx.parent else {}  # options may stand before the names, too
+    _overview(
+        destinations, above.get("broker_url") or broker_url, above.get("state_url") or state_url,
+        watch=watch or above.get("watch", False), as_json=as_json or above.get("as_json", False),
+    )  # fmt: skip
+
+
+def _overview(
+    names: Sequence[str], broker_url: str | None, state_url: str | None, *, watch: bool, as_json: bool
+) -> None:
+    if watch and not as_json and not sys.stdout.isatty():
+        raise Stop(Exit.USAGE, "--watch needs a terminal; with --json it writes a line a second")
     with _desk(broker_url, state_url) as desk:
+        if watch:
+            _watch(desk.store, names, as_json=as_json)
+            return
+        now_ms, views = desk.store.overview()
+        chosen = _named(views, names)
         if as_json:
-            now_ms, views = desk.store.overview()
-            show([_lane_data(view, now_ms) for view in views])
-        elif watch:
-            _watch(desk.store)
-        else:
-            picture = _lanes_picture(*desk.store.overview())
-            _console().print(picture)
+            show([_lane_data(view, now_ms) for view in chosen])
+        elif chosen:
+            draw(_LANE_TITLES, _lane_rows(now_ms, chosen), numbers=_LANE_NUMBERS)
+            for line in _what_to_do(chosen):
+                show(f"\n{line}")
+        elif not names:
+            show(_NO_LANES)
+    _require_lanes(names, [view.destination for view in views])
+
+
+def _named(views: Sequence[LaneView], names: Sequence[str]) -> list[LaneView]:
+    return [view for view in views if not names or view.destination in names]
+
+
+def _require_lanes(names: Sequence[str], known: Sequence[str]) -> None:
+    """Exit code 3 where none of the named lanes is there, 1 where some are."""
+    missing = [name for name in names if name not in known]
+    if not missing:
+        return
+    commands = [name for name in lanes.commands if name not in known]
+    close = {name: difflib.get_close_matches(name, [*known, *commands], n=1) for name in missing}
+    meant = [f"did you mean {found[0]}?" for found in close.values() if found]
+    raise Stop(
+        Exit.NOTHING if len(missing) == len({*names}) else Exit.SOME_FAILED,
+        f"no lane is called {', '.join(missing)}; {meant[0] if meant else '`dingqueue lanes` lists them'}",
+    )
 
 
 @lanes.command()
 @click.argument("destinations", nargs=-1, required=True, metavar="DESTINATION…")
-@click.option("--for", "for_s", type=click.FloatRange(min=1), default=_PAUSE_S, show_default=True, metavar="SECONDS")
+@click.option(
+    "--for", "for_s", type=Seconds(least=1), default="1d", show_default=True, help="It resumes by itself then."
+)
 @click.option("--why", default="", help="Shown beside the lane and in the status of its jobs.")
 @connection
 def pause(
@@ -112,60 +179,71 @@ def _hold(
         for name in destinations:
             ends[name], calls = desk.store.hold(name, for_s=for_s, why=why)
             desk.publish(calls)
+        known = (
+            [view.destination for view in desk.store.overview()[1]] if "unknown destination" in ends.values() else []
+        )
     if as_json:
         show([{"destination": name, "state": end} for name, end in ends.items()])
     else:
         for name, end in ends.items():
-            show(f"{name}  {end}{f' for {span(for_s)}' if end == 'paused' else ''}")
-    unknown = [name for name, end in ends.items() if end == "unknown destination"]
-    if unknown:
-        raise Stop(
-            Exit.NOTHING if len(unknown) == len(ends) else Exit.SOME_FAILED,
-            f"no lane is called {', '.join(unknown)}; `dingqueue lanes` lists them",
-        )
+            if end != "unknown destination":
+                show(f"{name}  {end}{f' for {span(for_s)}' if end == 'paused' else ''}")
+    _require_lanes(destinations, [*known, *(name for name, end in ends.items() if end != "unknown destination")])
 
 
-def _watch(store: Store) -> None:
-    pause = threading.Event()
-    with Live(console=_console(), auto_refresh=False, screen=False) as live, contextlib.suppress(KeyboardInterrupt):
+_NO_LANES = "No lanes: no worker has published its destinations here, and nothing waits."
+_LANE_TITLES = ("LANE", "WAITING", "OUT", "OLDEST", "DRAINS IN", "SENDERS", "STATE")
+_LANE_NUMBERS = frozenset({"WAITING", "OUT", "OLDEST", "DRAINS IN"})
+
+
+def _watch(store: Store, names: Sequence[str], *, as_json: bool) -> None:
+    pause, screen = threading.Event(), console()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(KeyboardInterrupt))
+        live = None if as_json else stack.enter_context(Live(console=screen, auto_refresh=False, screen=False))
         while True:
             try:
-                live.update(_lanes_picture(*store.overview()), refresh=True)
+                now_ms, views = store.overview()
+                if live:
+                    live.update(_watched(now_ms, _named(views, names), width=screen.width), refresh=True)
+                else:
+                    rows = [_lane_data(view, now_ms) for view in _named(views, names)]
+                    show(json.dumps(rows, ensure_ascii=False))
             except StoreUnavailable as error:
-                live.update(f"Redis could not be reached: {error}", refresh=True)
+                if not live:
+                    raise
+                live.update(f"{error}; asking again every second", refresh=True)
             pause.wait(1.0)
 
 
-def _lanes_picture(now_ms: int, views: Sequence[LaneView]) -> RenderableType:
+def _watched(now_ms: int, views: Sequence[LaneView], *, width: int) -> RenderableType:
     if not views:
-        return "No lanes: no worker has published its destinations here, and nothing waits."
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, side in (
-        ("LANE", "left"),
-        ("WAITING", "right"),
-        ("OUT", "right"),
-        ("OLDEST", "right"),
-        ("DRAINS IN", "right"),
-    ):
-        table.add_column(title, justify="right" if side == "right" else "left", no_wrap=True)
-    table.add_column("SENDERS", no_wrap=True)
-    table.add_column("STATE", overflow="fold")
-    for view in views:
-        table.add_row(
-            view.destination,
-            str(view.waiting),
-            str(view.out),
-            span((now_ms - view.oldest_ms) / 1000) if view.oldest_ms is not None else "-",
-            span(view.drain_s) if view.drain_s and view.waiting else "-",
-            "\n".join(f"{one.name.removeprefix('robot.')} {one.used}/{one.limit} in {span(one.window_ms / 1000)}"
-                      for one in view.senders) or "none",
-            _lane_state(view, now_ms),
-        )  # fmt: skip
-    help_lines = _what_to_do(views)
-    return Group(table, *(["", *help_lines] if help_lines else []))
+        return _NO_LANES
+    # A terminal that is too short cuts off the end: what nobody need look at stands there.
+    ordered = sorted(views, key=lambda view: (_lane_state(view, now_ms) == ["idle"], view.destination))
+    drawn = picture(_LANE_TITLES, _lane_rows(now_ms, ordered), numbers=_LANE_NUMBERS, width=width)
+    return Group(drawn, *(f"\n{line}" for line in _what_to_do(views)))
 
 
-def _lane_state(view: LaneView, now_ms: int) -> str:
+def _lane_rows(now_ms: int, views: Sequence[LaneView]) -> list[Row]:
+    return [
+        Row(
+            cells=(
+                view.destination,
+                f"{view.waiting:,}",
+                f"{view.out:,}",
+                span((now_ms - view.oldest_ms) / 1000) if view.oldest_ms is not None else "-",
+                span(view.drain_s) if view.drain_s and view.waiting else "-",
+                [f"{one.name.removeprefix('robot.')} {one.used}/{one.limit} in {span(one.window_ms / 1000)}"
+                 for one in view.senders] or "none",
+            ),
+            note=_lane_state(view, now_ms),
+        )
+        for view in views
+    ]  # fmt: skip
+
+
+def _lane_state(view: LaneView, now_ms: int) -> list[str]:
     words = []
     if view.held_until_ms and view.held_until_ms > now_ms:
         words.append(f"rests until {_at(view.held_until_ms)}: {view.held_why}")
@@ -173,11 +251,10 @@ def _lane_state(view: LaneView, now_ms: int) -> str:
     if not view.senders:
         words.append("no worker has said how fast it may go: is one running, with this destination configured?")
     if words:
-        return "\n".join(words)
+        return words
     if not view.waiting:
-        return "idle" if not view.out else "sending"
-    full = all(one.used >= one.limit for one in view.senders)
-    return "at its limit" if full else "sending"
+        return ["sending" if view.out else "idle"]
+    return ["at its limit" if all(one.used >= one.limit for one in view.senders) else "sending"]
 
 
 def _sender_state(one: SenderView) -> str:
@@ -202,7 +279,7 @@ def _at(ms: int) -> str:
 def _lane_data(view: LaneView, now_ms: int) -> dict[str, Any]:
     return asdict(view) | {
         "oldest_s": None if view.oldest_ms is None else (now_ms - view.oldest_ms) / 1000,
-        "state": _lane_state(view, now_ms),
+        "state": "; ".join(_lane_state(view, now_ms)),
     }
 
 
@@ -211,18 +288,21 @@ def _lane_data(view: LaneView, now_ms: int) -> dict[str, Any]:
 
 @click.group()
 def dead() -> None:
-    """Read, replay, export or drop jobs that no attempt could deliver."""
+    r"""Read, replay, export or drop jobs that no attempt could deliver.
+
+    \b
+    dingqueue dead list --destination ops --newer 1h
+    dingqueue dead replay --all --reason keyword --dry-run
+    """
 
 
-def _filters(command: F) -> F:
-    for option in (
-        click.option("--destination", "-d", help="Only those for this destination."),
-        click.option("--reason", "-r", help="Only those whose reason or cause holds these words."),
-        click.option("--older", "older_s", type=float, metavar="SECONDS", help="Only those dead for longer."),
-        click.option("--newer", "newer_s", type=float, metavar="SECONDS", help="Only those dead for less."),
-    ):
-        command = option(command)
-    return connection(command)
+_filters = in_order(
+    click.option("--destination", "-d", metavar="NAME", help="Only those for this destination."),
+    click.option("--reason", "-r", metavar="WORDS", help="Only those whose reason or cause holds these words."),
+    click.option("--older", "older_s", type=Seconds(), help="Only those dead for longer."),
+    click.option("--newer", "newer_s", type=Seconds(), help="Only those dead for less."),
+    connection,
+)
 
 
 def _matching(
@@ -262,19 +342,14 @@ def list_(limit: int, broker_url: str | None, state_url: str | None, as_json: bo
     if as_json:
         show([_letter_data(letter) for letter in letters[:limit]])
     elif letters:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("JOB", "KIND", "DESTINATION", "DIED", "ATTEMPTS"):
-            table.add_column(title, no_wrap=True)
-        table.add_column("REASON", overflow="fold")
-        for letter in letters[:limit]:
-            table.add_row(
-                letter.job_id, letter.kind, letter.destination, _at(letter.died_ms), str(letter.attempts), letter.reason
-            )
-        _console().print(table)
+        draw(("JOB", "KIND", "DESTINATION", "DIED", "ATTEMPTS", "REASON"), [
+            Row(cells=(one.job_id, one.kind, one.destination, _at(one.died_ms), str(one.attempts)), note=[one.reason])
+            for one in letters[:limit]
+        ], numbers=frozenset({"ATTEMPTS"}))  # fmt: skip
         if len(letters) > limit:
-            say(f"{len(letters) - limit} more; --limit shows them")
+            say(f"{len(letters) - limit:,} more; --limit shows them")
     if not letters:
-        raise Stop(Exit.NOTHING, "no dead letter matches")
+        raise _nothing_dead(())
 
 
 @dead.command("show")
@@ -305,14 +380,14 @@ def export(
     **filters: Any,
 ) -> None:
     """Write dead letters whole, one JSON document a line."""
-    count = 0
+    exported = 0
     with _desk(broker_url, state_url) as desk:
         for letter in _matching(desk.store, job_ids, **filters):
             output.write(json.dumps(_letter_data(letter, whole=True), ensure_ascii=False) + "\n")
-            count += 1
-    say(f"{count} exported")
-    if not count:
-        raise Stop(Exit.NOTHING, "no dead letter matches")
+            exported += 1
+    say(f"{exported:,} exported")
+    if not exported:
+        raise _nothing_dead(job_ids)
 
 
 @dead.command()
@@ -321,11 +396,10 @@ def export(
 @click.option(
     "--expires",
     "expires_s",
-    type=click.FloatRange(min=1),
-    default=86_400.0,
+    type=Seconds(least=1),
+    default="1d",
     show_default=True,
-    metavar="SECONDS",
-    help="Not worth sending later than this.",
+    help="Not worth sending later than this after now.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be replayed and how long it would take.")
 @_filters
@@ -333,7 +407,9 @@ def replay(
     job_ids: Sequence[str], everything: bool, expires_s: float, dry_run: bool,
     broker_url: str | None, state_url: str | None, as_json: bool, **filters: Any,
 ) -> None:  # fmt: skip
-    """Put dead jobs back at their old places; they go at their lanes' pace, under their old ids.
+    """Put dead jobs back at their old places, under their old ids.
+
+    They go at their lanes' pace, within every limit.
 
     May be interrupted: what was not replayed is still dead, and the same command goes on with it.
     """
@@ -345,12 +421,16 @@ def replay(
         if dry_run:
             _tell_plan("replayed", letters, estimate, as_json)
             return
-        say(f"{len(letters)} to replay{estimate}")
+        say(f"{len(letters):,} to replay{estimate}")
         ends: dict[str, str] = {}
-        with _progress(letters, "Replaying", quiet=as_json) as rows:
-            for letter in rows:
-                ends[letter.job_id], calls = desk.store.replay(letter.job_id, expires_s=expires_s, by=_who())
-                desk.publish(calls)
+        try:
+            with _progress(letters, "Replaying", quiet=as_json) as rows:
+                for letter in rows:
+                    ends[letter.job_id], calls = desk.store.replay(letter.job_id, expires_s=expires_s, by=_who())
+                    desk.publish(calls)
+        except KeyboardInterrupt:
+            words = f"interrupted; {len(ends):,} of {len(letters):,} replayed: the same command goes on with the others"
+            raise Stop(Exit.INTERRUPTED, words) from None
     _tell_ends(ends, "waiting", "replayed", as_json)
     _missing(job_ids, letters)
 
@@ -365,14 +445,14 @@ def drop(
     job_ids: Sequence[str], everything: bool, dry_run: bool, yes: bool,
     broker_url: str | None, state_url: str | None, as_json: bool, **filters: Any,
 ) -> None:  # fmt: skip
-    """Forget dead jobs for good; ``dead export`` keeps a copy."""
+    """Forget dead jobs for good (`dingqueue dead export` keeps a copy)."""
     with _desk(broker_url, state_url) as desk:
         letters = _chosen(desk.store, job_ids, everything, filters)
         if dry_run:
             _tell_plan("dropped", letters, "", as_json)
             return
-        if not yes:
-            click.confirm(f"Drop {len(letters)} dead jobs for good?", abort=True, err=True)
+        if not yes and not click.confirm(f"Drop {count(len(letters), 'dead job')} for good?", err=True):
+            raise Stop(Exit.SOME_FAILED, "nothing was dropped")
         with _progress(letters, "Dropping", quiet=as_json) as rows:
             ends = {letter.job_id: desk.store.drop(letter.job_id) for letter in rows}
     _tell_ends(ends, "dropped", "dropped", as_json)
@@ -387,8 +467,12 @@ def _chosen(store: Store, job_ids: Sequence[str], everything: bool, filters: dic
         )
     letters = list(_matching(store, job_ids, **filters))
     if not letters:
-        raise Stop(Exit.NOTHING, "no dead letter matches")
+        raise _nothing_dead(job_ids)
     return letters
+
+
+def _nothing_dead(job_ids: Sequence[str]) -> Stop:
+    return Stop(Exit.NOTHING, f"not among the dead: {', '.join(job_ids)}" if job_ids else "no dead letter matches")
 
 
 def _estimate(store: Store, letters: Sequence[DeadLetter]) -> str:
@@ -417,9 +501,9 @@ def _tell_plan(verb: str, letters: Sequence[DeadLetter], estimate: str, as_json:
     if as_json:
         show([_letter_data(letter) for letter in letters])
         return
-    for destination, count in sorted(Counter(letter.destination for letter in letters).items()):
-        show(f"{destination}  {count} would be {verb}")
-    say(f"{len(letters)} would be {verb}{estimate}; nothing was changed")
+    for destination, number in sorted(Counter(letter.destination for letter in letters).items()):
+        show(f"{destination}  {number:,} would be {verb}")
+    say(f"{len(letters):,} would be {verb}{estimate}; nothing was changed")
 
 
 def _tell_ends(ends: dict[str, str], good: str, verb: str, as_json: bool) -> None:
@@ -429,7 +513,7 @@ def _tell_ends(ends: dict[str, str], good: str, verb: str, as_json: bool) -> Non
         for job_id, end in ends.items():
             show(f"{job_id}  {verb if end == good else f'not {verb}: {end}'}")
     done = sum(end == good for end in ends.values())
-    say(f"{done} {verb}")
+    say(f"{done:,} {verb}")
     if done < len(ends):
         raise Stop(Exit.SOME_FAILED, f"{len(ends) - done} were not {verb}: they are not dead any more")
 
@@ -461,11 +545,6 @@ def _letter_text(letter: DeadLetter) -> str:
     width = max(map(len, data))
     lines = [f"{name:<{width}}  {value}" for name, value in data.items()]
     return "\n".join([*lines, "job", json.dumps(job, ensure_ascii=False, indent=2), ""])
-
-
-def _console() -> Console:
-    """As wide as the terminal; in a pipe nothing is folded to fit a screen that is not there."""
-    return Console(width=None if sys.stdout.isatty() else 200)
 
 
 def _who() -> str:

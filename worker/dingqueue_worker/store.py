@@ -20,6 +20,7 @@ from dingqueue.errors import DingqueueError
 from dingqueue.lanes import Call, Lanes, Submitted, calls_from
 from dingqueue.routes import key_base
 from dingqueue.scripts import Argument, ClockMs, Reply, Script, prelude, source
+from dingqueue.servers import Refusal, refusal
 from dingqueue_worker.outcome import EVERY_SENDER, Accepted, Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
 from dingqueue_worker.pace import Pace
 
@@ -39,7 +40,15 @@ _LETTER_FIELDS = ("kind", "destination", "why", "cause", "attempts", "submitted_
 
 
 class StoreUnavailable(Exception):
-    """Redis did not answer, or refused: nothing is known to have changed."""
+    """Redis did not answer, or refused: nothing is known to have changed.
+
+    Attributes:
+        why: What went wrong, without an address or a password.
+    """
+
+    def __init__(self, why: Refusal) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 class UnfitServer(Exception):
@@ -966,9 +975,7 @@ def _ask(question: Callable[[], T]) -> T:
     try:
         return question()
     except redis.RedisError as error:
-        # Never the URL: it may hold a password. Redis's own refusals name the script and the reason.
-        said = f": {str(error)[:200]}" if isinstance(error, redis.exceptions.ResponseError) else ""
-        raise StoreUnavailable(f"{type(error).__name__}{said}") from None
+        raise StoreUnavailable(refusal(error)) from None
 
 
 def _drain_s(waiting: int, senders: Sequence[SenderView], now_ms: int) -> float | None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
+from dingqueue.servers import place
 from dingqueue_worker.configuration import ConfigurationError, load
-from dingqueue_worker.console import Exit, Stop, as_json, say, show, span
+from dingqueue_worker.console import Exit, Stop, as_json, config_option, say, show, span
 from dingqueue_worker.pace import app_mark
 from dingqueue_worker.settings import App
 from dingqueue_worker.store import Store, StoreUnavailable, TokenView
@@ -40,13 +41,13 @@ class _Row:
 
 
 @click.command()
-@click.option(
-    "--config", type=click.Path(path_type=Path), envvar="DINGQUEUE_CONFIG", help="Default: dingqueue.toml.",
-    show_envvar=True,
-)  # fmt: skip
+@config_option
 @as_json
 def tokens(config: Path | None, as_json: bool) -> None:
-    """How old each app's token is, and when it is fetched anew. Shows no token."""
+    """How old each app's token is, and when it is fetched anew.
+
+    Shows no token.
+    """
     environ = {**os.environ, **({"DINGQUEUE_CONFIG": str(config)} if config else {})}
     try:
         settings = load(environ)
@@ -58,7 +59,9 @@ def tokens(config: Path | None, as_json: bool) -> None:
     try:
         rows = [_row(app, *store.token_view(app.name, app_mark(app))) for app in settings.apps.values()]
     except StoreUnavailable as error:
-        raise Stop(Exit.UNREACHABLE, f"Redis could not be reached: {error}") from error
+        raise Stop(
+            Exit.UNREACHABLE, f"Redis at {place(settings.state_url)} {error.why.said}; dingqueue doctor looks closer"
+        ) from error
     finally:
         store.close()
     if as_json:

@@ -263,6 +263,6 @@ def test_a_lane_that_takes_longer_than_its_jobs_live_is_told() -> None:
     slow = lane("ops", sender(), waiting=30_000, drain_s=90_000.0)
 
     assert judged(slow, ops=Destination(name="ops")) == [
-        ("warn", "ops needs 25 h for the 30,000 jobs that wait; they are given 24 h")
+        ("warn", "ops needs 25 h for 30,000 waiting jobs; they are given 24 h")
     ]
     assert judged(slow, ops=Destination(name="ops", expires_s=200_000)) == []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import click
 from pydantic import ValidationError
 
+from dingqueue_worker.console import port_words
 from dingqueue_worker.sandbox import server
 from dingqueue_worker.sandbox.model import App, Person, Robot, Rules, problem
 from dingqueue_worker.sandbox.space import Conflict, Space
@@ -22,14 +24,21 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
     show_envvar=True, help="0 takes a free one.",
 )  # fmt: skip
 @click.option(
-    "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    "--config", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
     help="A dingqueue.toml: its robots, apps and people are known, and no others.",
 )  # fmt: skip
 @click.option(
     "--robot", "robots", multiple=True, metavar="NAME=TOKEN[,SECRET]",
     help="A robot more, and no others; may be repeated.",
 )  # fmt: skip
-@click.option("--keep", type=click.IntRange(1, 1_000_000), default=20_000, show_default=True, help="Messages kept.")
+@click.option(
+    "--keep",
+    type=click.IntRange(1, 1_000_000),
+    default=20_000,
+    show_default=True,
+    metavar="COUNT",
+    help="Messages kept.",
+)
 @click.option("--ready-file", type=click.Path(path_type=Path), hidden=True)
 def sandbox(
     host: str, port: int, config: Path | None, robots: tuple[str, ...], keep: int, ready_file: Path | None
@@ -64,12 +73,8 @@ def sandbox(
         click.echo(f"The sandbox's inbox: {url}  ({whom})", err=True)
         click.echo(f"export DINGQUEUE_OAPI_URL={url} DINGQUEUE_API_URL={url}", err=True)
 
-    try:
+    with port_words(host, port), contextlib.suppress(KeyboardInterrupt):
         server.run(host=host, port=port, rules=rules, prepare=prepare, ready=ready)
-    except OSError as error:
-        raise click.ClickException(f"{host}:{port}: {os.strerror(error.errno or 0)}; choose another --port") from error
-    except KeyboardInterrupt:
-        click.echo("", err=True)
 
 
 def _robot(text: str) -> Robot:
