@@ -41,14 +41,18 @@ class Sentinels(_Sentinel):  # type: ignore[misc]  # see above
 
 
 class _Client(redis.Redis):
-    """A client that does not stay with a server which was demoted: a name may lead to another one by now."""
+    """A client that does not stay with a server which was demoted: its name may lead to another one by now.
+
+    Such a server may only read; or it does not know yet, and its replicas have left it.
+    """
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Run a command; who may only read is not asked again."""
+        """Run a command; who refuses to write is looked up anew the next time."""
         try:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # it has none
-        except redis.exceptions.ReadOnlyError:
-            self.connection_pool.disconnect(inuse_connections=False)
+        except redis.ResponseError as error:
+            if isinstance(error, redis.ReadOnlyError) or str(error).startswith("NOREPLICAS"):
+                self.connection_pool.disconnect(inuse_connections=False)
             raise
 
 

@@ -87,6 +87,7 @@ class Fleet:
         api_url: And its newer one; default the same.
         server: A server of the test's own; default a new one with its append-only file on.
         broker_url: Celery's broker, when it is not that server.
+        state_url: Where the lanes are, when that server is to be spoken to by another address.
         env: More variables for every process.
         prefix: What its keys start with; a broker that others use too needs one of its own.
     """
@@ -99,6 +100,7 @@ class Fleet:
         api_url: str | None = None,
         server: Server | None = None,
         broker_url: str | None = None,
+        state_url: str | None = None,
         env: Mapping[str, str] | None = None,
         prefix: str = "dq:",
     ) -> None:
@@ -106,13 +108,14 @@ class Fleet:
         self.folder = Path(self._folder.name)
         self.server = server or Server(durable=True).start()
         self._own_server = server is None
-        self.broker_url = broker_url or self.server.url
+        self.state_url = state_url or self.server.url
+        self.broker_url = broker_url or self.state_url
         self.config = self.folder / "dingqueue.toml"
         self.config.write_text(config, encoding="utf-8")
         self.env = {
             "DINGQUEUE_CONFIG": str(self.config),
             "DINGQUEUE_BROKER_URL": self.broker_url,
-            "DINGQUEUE_STATE_URL": self.server.url,
+            "DINGQUEUE_STATE_URL": self.state_url,
             "DINGQUEUE_OAPI_URL": oapi_url,
             "DINGQUEUE_API_URL": api_url or oapi_url,
             "PYTHONWARNINGS": "default",
@@ -120,8 +123,8 @@ class Fleet:
             "DINGQUEUE_PREFIX": prefix,
             **(env or {}),
         }
-        self.client = Client(self.broker_url, state_url=self.server.url, prefix=prefix)
-        self.store = Store(self.server.url, prefix=prefix)
+        self.client = Client(self.broker_url, state_url=self.state_url, prefix=prefix)
+        self.store = Store(self.state_url, prefix=prefix)
         self.processes: list[Process] = []
 
     def worker(
@@ -147,11 +150,11 @@ class Fleet:
             one.wait_until_says("ready.")
         return started
 
-    def beat(self) -> Process:
+    def beat(self, *, env: Mapping[str, str] | None = None) -> Process:
         """A beat with a schedule file of its own, and a calendar that is quick."""
         name = f"b{len(self.processes)}"
         command = ["-m", "celery", "-A", "support.quick_beat", "beat", "-l", "INFO"]
-        env = {"PYTHONPATH": str(Path(__file__).parents[1])}
+        env = {"PYTHONPATH": str(Path(__file__).parents[1]), **(env or {})}
         return self._process(name, [sys.executable, *command, "-s", str(self.folder / name)], env)
 
     def _process(self, name: str, command: list[str], env: Mapping[str, str] | None) -> Process:

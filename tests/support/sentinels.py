@@ -20,24 +20,29 @@ DOWN_AFTER_MS, FAILOVER_MS = 2_000, 10_000
 
 
 class Sentinels:
-    """Two servers and three Sentinels.
+    """Servers and three Sentinels.
 
     Args:
+        servers: A primary and its replicas.
         password: Of the servers, for the user ``default``.
         own_password: Of the Sentinels themselves.
         options: More settings of the servers.
     """
 
-    def __init__(self, *, password: str = "", own_password: str = "", options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *, servers: int = 2, password: str = "", own_password: str = "", options: dict[str, str] | None = None
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="dingqueue-sentinel-")
         self._password, self._own_password = password, own_password
         self.servers = [
-            Server(durable=True, options={"repl-diskless-sync-delay": "0", **(options or {})}).start() for _ in range(2)
+            Server(durable=True, options={"repl-diskless-sync-delay": "0", **(options or {})}).start()
+            for _ in range(servers)
         ]
-        first, second = self.servers
-        with redis.Redis(port=second.port) as replica:
-            replica.replicaof("127.0.0.1", str(first.port))
-            wait_for(lambda: replica.info("replication")["master_link_status"] == "up", what="the replica is in step")
+        first, *others = self.servers
+        for server in others:
+            with redis.Redis(port=server.port) as replica:
+                replica.replicaof("127.0.0.1", str(first.port))
+        wait_for(lambda: self._have_it_from(first, password=""), what="the replicas are in step")
         if password:
             for server in self.servers:
                 with redis.Redis(port=server.port) as client:
@@ -74,7 +79,7 @@ class Sentinels:
             said = self.ask(port)
         except redis.RedisError:
             return False
-        return said["num-other-sentinels"] == 2 and said["num-slaves"] == 1
+        return said["num-other-sentinels"] == 2 and said["num-slaves"] == len(self.servers) - 1
 
     @property
     def primary(self) -> Server:
@@ -90,15 +95,18 @@ class Sentinels:
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         return f"sentinel://{login}{hosts}/{NAME}/0{own}"
 
-    def client(self, server: Server) -> redis.Redis:
-        """Of one of the servers."""
-        return redis.Redis(port=server.port, password=self._password or None, decode_responses=True)
-
     def in_step(self) -> bool:
-        """Has the other server all that the primary has?"""
-        with self.client(self.primary) as client:
+        """Have the other servers all that the primary has?"""
+        return self._have_it_from(self.primary)
+
+    def _have_it_from(self, primary: Server, *, password: str | None = None) -> bool:
+        with redis.Redis(
+            port=primary.port, password=(self._password if password is None else password) or None
+        ) as client:
             said = client.info("replication")
-        return bool(said["role"] == "master" and said["connected_slaves"] == 1 and said["slave0"]["state"] == "online")
+        others = len(self.servers) - 1
+        online = [said.get(f"slave{number}", {}).get("state") == "online" for number in range(others)]
+        return bool(said["role"] == "master" and all(online))
 
     def stop(self) -> None:
         for child in self.children:
