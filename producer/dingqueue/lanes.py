@@ -106,9 +106,9 @@ class Lanes:
 
         self._submit, self._status, self._cancel = script("submit.lua"), script("status.lua"), script("cancel.lua")
 
-    def submit(self, job: Job) -> Submitted:
+    def submit(self, job: Job, *, client: redis.Redis | None = None) -> Submitted:
         """Store the job in its lane, once. Raises what redis-py raises; whether the job was stored is then unknown."""
-        return self._submitted(self._submit(*_arguments(job)))
+        return self._submitted(self._submit(*_arguments(job), client=client))
 
     def submit_many(self, jobs: Iterable[Job]) -> list[Submitted | Exception]:
         """Store jobs in order, in one pipeline; what failed is in its place as the exception."""

@@ -35,9 +35,9 @@ class Script:
         now: Argument = self._clock_ms() if self._clock_ms else ""
         return [self._base, now, *arguments]
 
-    def __call__(self, *arguments: Argument) -> Reply:
-        """Run it; raises what redis-py raises."""
-        reply: Reply = self._run(keys=[f"{self._base}pace"], args=self._arguments(arguments))
+    def __call__(self, *arguments: Argument, client: redis.Redis | None = None) -> Reply:
+        """Run it, over another client if one is given; raises what redis-py raises."""
+        reply: Reply = self._run(keys=[f"{self._base}pace"], args=self._arguments(arguments), client=client)
         return reply
 
     def many(self, client: redis.Redis, rows: Iterable[Sequence[Argument]]) -> list[Reply | Exception]:

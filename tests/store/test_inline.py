@@ -104,3 +104,15 @@ def test_a_redis_that_freezes_under_an_open_connection_is_bounded() -> None:
         assert took_s < 1.5
         (job,) = refused.value.jobs
         assert client.enqueue(job) == job.job_id
+
+
+def test_a_connection_that_was_closed_under_the_client_costs_no_call(valkey: Server) -> None:
+    with Client(valkey.url, prefix="inline:") as client, redis.Redis(port=valkey.port) as other:
+        client.send("ops", "opens the connection")
+        other.client_kill_filter(_type="normal", skipme=True)
+
+        job_id = client.send("ops", "over a new one")
+
+        status = client.status(job_id)
+        assert status is not None
+        assert status.state == "waiting"
