@@ -1,0 +1,235 @@
+"""A job's way: submitted, started, settled, released; and how fast it may go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, assert_never
+
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry as RedisRetry
+
+from dingqueue.contract import Job, from_wire
+from dingqueue.lanes import Call, Lanes, Submitted, calls_from
+from dingqueue.scripts import Argument, ClockMs
+from dingqueue_worker.outcome import Accepted, Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
+from dingqueue_worker.pace import Pace
+from dingqueue_worker.store.door import Door, Event, ask, connect, events_from
+
+#: A `fault` keeps a sender closed this long before the next probe, unless its configuration changes first.
+FAULT_PROBE_S = 600.0
+#: What a fleet that is off for a week forgets: its pace, never a waiting job.
+PACE_KEEP_MS = 7 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The attempt may be made. ``fails`` are the attempts of this step that failed so far."""
+
+    job: Job
+    sender: str
+    step: int
+    attempts: int
+    fails: int
+    notes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """Somebody else's now, or nobody's: the job is in ``state`` (or ``gone``, ``closed``). Change nothing."""
+
+    state: str
+    calls: tuple[Call, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """The attempt's end is noted. ``next_look_ms`` is when the clock frees something; None when nothing is pending."""
+
+    state: str
+    calls: tuple[Call, ...]
+    events: tuple[Event, ...]
+    next_look_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """What the clock freed. ``memory`` marks this life of Redis; empty when it has forgotten the fleet."""
+
+    calls: tuple[Call, ...]
+    events: tuple[Event, ...]
+    next_look_ms: int | None
+    memory: str
+
+
+Start: TypeAlias = Started | Stale
+
+
+class Attempts(Door):
+    """The lanes, from the side of who carries jobs out."""
+
+    def __init__(self, url: str, *, prefix: str, clock_ms: ClockMs = None, patience_s: float = 30.0) -> None:
+        super().__init__(url, prefix=prefix, clock_ms=clock_ms)
+        # A settle that Redis did not hear would be a double later. It is fenced by its grant, so repeating it is safe.
+        self._patient = connect(
+            url, retry=RedisRetry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), max(1, round(patience_s)))
+        )
+        self.lanes = Lanes(self._client, prefix=prefix, clock_ms=clock_ms)
+        self._start = self._script("start.lua")
+        self._settle = self._script("settle.lua", "ending.lua", client=self._patient)
+        self._release = self._script("release.lua", "ending.lua")
+        self._pace, self._alive = self._script("pace.lua"), self._script("alive.lua")
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        super().close()
+        self._patient.close()
+
+    def submit(self, job: Job) -> Submitted:
+        """Store a job of the fleet's own, like an application's.
+
+        Raises:
+            StoreUnavailable: Redis did not answer; whether it was stored is unknown, and the same job again is safe.
+        """
+        return ask(lambda: self.lanes.submit(job))
+
+    def start(self, job_id: str, grant: int, *, lease_ms: int) -> Start:
+        """Is this grant still good? Stamps the permit and the lease anew.
+
+        Raises:
+            StoreUnavailable: Redis did not answer; do not attempt.
+            UnknownContract: The job is in a version this worker cannot read.
+        """
+        reply = ask(lambda: self._start(job_id, grant, lease_ms))
+        if reply[0] != "started":
+            return Stale(state=reply[1], calls=calls_from(reply[2]))
+        _, body, sender, step, attempts, fails, notes = reply
+        return Started(
+            job=from_wire(body),
+            sender=sender,
+            step=int(step),
+            attempts=int(attempts),
+            fails=int(fails),
+            notes=json.loads(notes),
+        )
+
+    def settle(
+        self, job_id: str, grant: int, ended: Ended, *, step: int, wait_s: float, most: int, notes: Mapping[str, str]
+    ) -> Settled | Stale:
+        """Note how an attempt ended and call the lane's next jobs.
+
+        Args:
+            job_id: The job.
+            grant: The attempt's grant; an older one changes nothing, unless it says "delivered".
+            ended: The outcome and how many steps the job takes.
+            step: The step that was attempted, from 0.
+            wait_s: Before the next attempt, if one must follow.
+            most: Attempts before the job is dead.
+            notes: What the job's later steps need, all of it.
+
+        Raises:
+            StoreUnavailable: Redis stayed away for `patience_s`; the lease will end and the attempt count as unknown.
+        """
+        row = _row(ended, step=step, wait_s=wait_s, most=most, notes=notes)
+        reply = ask(lambda: self._settle(job_id, grant, *row))
+        if reply[0] == "stale":
+            return Stale(state=reply[1], calls=calls_from(reply[2]), events=events_from(reply[3]))
+        return Settled(
+            state=reply[0], calls=calls_from(reply[1]), events=events_from(reply[2]), next_look_ms=_look(reply[3])
+        )
+
+    def release(self, *, most: int, max_deliveries: int, max_attempts: int, who: str = "") -> Released:
+        """Call what is due, fairly round the lanes, and say when to look again.
+
+        Args:
+            most: Of each kind of work in one go.
+            max_deliveries: Workers that a job may take down.
+            max_attempts: Attempts before a job is dead.
+            who: ``worker:<host>:<process>``: asking is its sign of life.
+
+        Raises:
+            StoreUnavailable: Redis did not answer; nothing was called.
+        """
+        reply = ask(lambda: self._release(most, max_deliveries, max_attempts, who))
+        return Released(
+            calls=calls_from(reply[0]), events=events_from(reply[1]), next_look_ms=_look(reply[2]), memory=reply[3]
+        )
+
+    def sign(self, who: str) -> None:
+        """A process (``beat:<host>:<process>``) says that it is there.
+
+        Raises:
+            StoreUnavailable: Nobody heard it.
+        """
+        ask(lambda: self._alive(who))
+
+    def publish_pace(self, pace: Pace, *, known_memory: str) -> tuple[str, bool]:
+        """Publish how fast lanes and senders may go.
+
+        Returns:
+            The mark of this life of Redis, and whether lanes rest one window because Redis forgot what was sent.
+        """
+        reply = ask(
+            lambda: self._pace(
+                json.dumps(pace.lanes), json.dumps(pace.senders), PACE_KEEP_MS, known_memory, pace.rest_ms
+            )
+        )
+        return reply[0], reply[1] == "rest"
+
+
+def _look(ms: Any) -> int | None:
+    return None if int(ms) < 0 else int(ms)
+
+
+def _row(ended: Ended, *, step: int, wait_s: float, most: int, notes: Mapping[str, str]) -> tuple[Argument, ...]:
+    outcome = ended.outcome
+    why, cause, sent = "", "ok", True
+    receipt: dict[str, str] = {}
+    verdict: str
+    match outcome:
+        case Delivered():
+            verdict, receipt, why = "delivered", dict(outcome.receipt), outcome.why
+        case Accepted():
+            verdict, receipt, why = "accepted", dict(outcome.receipt), outcome.why
+        case Snooze():
+            verdict, why, cause, sent = "snooze", outcome.why, outcome.cause, outcome.sent
+        case Retry():
+            verdict, why, cause, sent = "retry", outcome.why, outcome.cause, outcome.sent
+            most = min(most, outcome.at_most or most)
+        case Unknown():
+            verdict, why, cause = "unknown", outcome.why, outcome.cause
+        case Dead():
+            verdict, why, cause, sent = "dead", outcome.why, outcome.cause, outcome.sent
+        case other:
+            assert_never(other)
+    return (
+        verdict, step, ended.steps, int(sent), round(wait_s * 1000), most, why, cause,
+        json.dumps(receipt, ensure_ascii=False), json.dumps({**notes, **ended.notes}, ensure_ascii=False),
+        *_close_row(outcome.close), json.dumps(_more(ended), ensure_ascii=False),
+    )  # fmt: skip
+
+
+def _more(ended: Ended) -> dict[str, Any]:
+    """What few attempts have, as ``settle.lua`` describes it."""
+    mark = ended.mark
+    found = {
+        "route": ended.route,
+        "rest_ms": round(ended.rest_s * 1000) or None,
+        "keep_ms": None if ended.keep_s is None else round(ended.keep_s * 1000),
+        "look_up_ms": None if ended.look_up_s is None else round(ended.look_up_s * 1000),
+        "mark": mark
+        and {"id": mark.job_id, "receipt": dict(mark.receipt)}
+        | ({} if mark.state is None else {"state": mark.state})
+        | ({} if mark.why is None else {"why": mark.why}),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _close_row(close: Close | None) -> tuple[Argument, ...]:
+    if close is None:
+        return ("", "", "", "")
+    usual: dict[str, Argument] = {"quota": "month", "fault": round(FAULT_PROBE_S * 1000)}
+    wait = usual.get(close.cause, "") if close.for_s is None else round(close.for_s * 1000)
+    return (close.sender or "@", wait, close.cause, close.why)
