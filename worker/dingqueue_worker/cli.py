@@ -51,7 +51,7 @@ _ELSEWHERE = {
 }  # fmt: skip
 _SECTIONS = {
     "Hand over": ("send", "assign", "share"),
-    "One job": ("status", "watch", "cancel"),
+    "One job": ("status", "watch", "check", "cancel"),
     "On call": ("doctor", "lanes", "dead", "tokens", "health"),
     "Run": ("worker", "beat", "flower", "metrics"),
     "Try": ("demo", "sandbox"),
