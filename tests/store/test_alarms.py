@@ -140,3 +140,24 @@ def test_a_hook_that_fails_is_logged_and_called_again(hooked: Alarms, caplog: py
 
     wait_for(lambda: [alarm.subject for alarm in heard] == ["robot.ops"])
     assert "on_dead_hook" in caplog.text
+
+
+def test_a_month_that_runs_out_is_told_at_each_mark_once(ops: State, tell: Alarms, called: list[Call]) -> None:
+    quota = {"quota": "organisation.acme.webhook", "month": 10}
+    ops.pace(
+        {"ops": lane("robot.ops"), "admins": lane("robot.admins")},
+        {"robot.ops": sender(100) | quota, "robot.admins": sender()},
+    )
+    for _ in range(7):
+        ops.deliver(ops.submit()[1][0])
+    assert ops.store.quota("organisation.acme.webhook", most=10, marks_percent=(80, 95)) == (7, ())
+    ops.deliver(ops.submit()[1][0])
+
+    for _ in range(3):
+        for happened in ops.store.quota("organisation.acme.webhook", most=10, marks_percent=(80, 95))[1]:
+            tell(happened)
+
+    (call,) = called
+    content = body(ops, call).content
+    assert isinstance(content, Text)
+    assert content.text == "dingqueue: organisation.acme.webhook: 8 of this month's 10 calls are used (80 %)"

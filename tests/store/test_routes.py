@@ -303,3 +303,46 @@ def test_how_long_a_lane_needs_is_told_by_the_route_of_its_messages(team: State)
 
     assert view.drain_s is not None
     assert view.drain_s == pytest.approx(view.waiting / 3, abs=0.5), "three a second, whatever the other routes allow"
+
+
+def test_a_job_in_mid_steps_comes_back_before_all_others(team: State) -> None:
+    team.pace(
+        {"ops": routes() | {"in_flight": 1}},
+        {"app.acme.group": app_sender(), "app.acme.todo": app_sender(), "robot.ops": sender()},
+    )
+    first, calls = team.submit()
+    team.start(calls[0])
+    second = settle(team, calls[0], Ended(outcome=Delivered(), steps=2, route="todo"))
+    team.start(second.calls[0])
+    settle(team, second.calls[0], Ended(outcome=Retry(why="500", cause="server"), steps=2), step=1, wait_s=60)
+    _, other = team.submit()
+    team.start(other[0], lease_ms=600_000)
+    team.submit(urgent=True)
+
+    team.clock.pass_ms(60_000)
+    assert team.release() == ()
+    after = settle(team, other[0], Ended(outcome=Delivered()))
+
+    assert [call.job_id for call in after.calls] == [first]
+
+
+@pytest.mark.parametrize(
+    ("notes", "after_ms", "end"),
+    [
+        ({"recall": '[["group", "k1", "cid1"]]'}, 86_399_999, "recall"),
+        ({"recall": '[["group", "k1", "cid1"]]'}, 86_400_000, "accepted"),
+        ({"todo": '{"id": "t1"}'}, 90 * 86_400_000, "recall"),
+        ({"recall": '[["group", "k1", "cid1"]]', "todo": '{"id": "t1"}'}, 90 * 86_400_000, "recall"),
+        ({}, 0, "accepted"),
+    ],
+)
+def test_messages_can_be_taken_back_for_a_day_and_todos_for_ever(
+    team: State, notes: dict[str, str], after_ms: int, end: str
+) -> None:
+    job_id, calls = team.submit()
+    team.start(calls[0])
+    settle(team, calls[0], Ended(outcome=Accepted(), notes=notes))
+
+    team.clock.pass_ms(after_ms)
+
+    assert team.lanes.cancel(job_id) == (end, ())

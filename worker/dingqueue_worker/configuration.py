@@ -446,6 +446,7 @@ def _app(found: _File, name: str, table: _App) -> App:
     path = ("apps", name)
     if table.todo_creator is not None:
         found.refer((*path, "todo_creator"), "people", table.todo_creator)
+        _reachable(found, (*path, "todo_creator"), table.todo_creator)
     organisation = _organisation(found, path, table.organisation)
     given = table.given() | {"app_secret": Secret(table.app_secret), "organisation": organisation}
     return App(name=name, **given)
@@ -502,6 +503,19 @@ def _with_app(found: _File, path: tuple[str, ...], table: _Destination) -> None:
     elif (table.conversation or table.users) and "robot_code" not in has:
         what = "conversation" if table.conversation else "users"
         found.say((*path, what), f"the app's robot needs apps.{table.app}.robot_code, which is not given")
+    for at, name in enumerate(table.users):
+        _reachable(found, (*path, "users", at), name)
+
+
+def _reachable(found: _File, path: tuple[str | int, ...], name: str) -> None:
+    """Somebody whom an app is to reach has an id of some kind: the others are looked up by it."""
+    person = _at(found.resolved, ("people", name))
+    if (
+        name in found.names["people"]
+        and isinstance(person, Mapping)
+        and not person.keys() & _Person.model_fields.keys()
+    ):
+        found.say(path, f"expected a user_id, mobile or union_id in people.{name}, found none")
 
 
 def _fleet(found: _File) -> Fleet:

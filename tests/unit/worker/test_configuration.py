@@ -475,6 +475,8 @@ app = "acme"
         ('robot_code = "r"', 'users = ["alice"]\ndepartments = [1]', 'destinations.team.departments: expected via = "notice" beside it: only work notifications have that'),
         ('robot_code = "r"', 'users = ["alice"]\nunique = true', 'destinations.team.unique: expected via = "notice" beside it: only work notifications have that'),
         ("agent_id = 1", 'departments = [0]\nvia = "notice"', "destinations.team.departments[0]: expected a list of department ids, whole numbers, found 0"),
+        ('robot_code = "r"', 'users = ["alice", "zoe"]\n[people.zoe]', "destinations.team.users[1]: expected a user_id, mobile or union_id in people.zoe, found none"),
+        ('robot_code = "r"\ntodo_creator = "zoe"', 'users = ["alice"]\n[people.zoe]', "apps.acme.todo_creator: expected a user_id, mobile or union_id in people.zoe, found none"),
         ('robot_code = "r"\ntodo_creator = "bob"', 'users = ["alice"]', 'apps.acme.todo_creator: there is no "bob" in [people]; there is alice'),
         ('robot_code = "r"\ntodo_url = "ftp://x"', 'users = ["alice"]', "apps.acme.todo_url: expected an address that begins with https://, http:// or dingtalk://, of at most 1024 bytes, found a text of 7 characters"),
         ('robot_code = "r"\ntoken_by = "getoken"', 'users = ["alice"]', 'apps.acme.token_by: expected "oauth2", "gettoken" or "corpid" (key and secret are then a corpid and a corpsecret), found "getoken"; did you mean gettoken?'),
