@@ -44,6 +44,14 @@ def texts(*, most_scraps: int = 40) -> st.SearchStrategy[str]:
     )
 
 
+def long_texts() -> st.SearchStrategy[str]:
+    """Texts that no single message can carry."""
+    scraps = (
+        st.lists(st.sampled_from(SCRAPS), min_size=1, max_size=40).map("".join).filter(lambda text: bool(text.strip()))
+    )
+    return scraps.map(lambda text: text * (1 + 22_000 // len(text)))
+
+
 def short_texts() -> st.SearchStrategy[str]:
     return (
         st.lists(st.sampled_from(SCRAPS), min_size=1, max_size=6).map("".join).filter(lambda text: bool(text.strip()))
@@ -111,6 +119,17 @@ def calls() -> st.SearchStrategy[Job | None]:
     """What the builders make of any call, None where they refuse it (for its size)."""
     return st.one_of(
         _call(send_job, st.fixed_dictionaries({"text": texts(), "mention": people(), **_options}), terms),
+        # Chance alone brings them about too rarely.
+        _call(
+            send_job,
+            st.builds(
+                lambda form, text, mention: {form: text, "mention": mention},
+                st.sampled_from(["text", "markdown"]),
+                long_texts(),
+                people(),
+            ),
+            terms,
+        ),
         _call(
             send_job,
             st.fixed_dictionaries(

@@ -257,10 +257,13 @@ def test_without_the_fleets_people_it_can_be_shown(job: Job) -> None:
 
 
 def test_the_generator_reaches_every_kind_of_message() -> None:
-    """That the properties above are about something."""
+    """That the properties above are about something.
+
+    What is drawn depends on which modules the process has loaded: the rarest kind must be one job in twenty or so.
+    """
     reached: set[tuple[str, bool]] = set()
 
-    @settings(max_examples=500, derandomize=True, database=None)
+    @settings(max_examples=300, derandomize=True, database=None)
     @given(jobs())
     def collect(job: Job) -> None:
         bodies = render_webhook(job, check_names=False).bodies
