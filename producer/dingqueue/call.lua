@@ -38,6 +38,7 @@ local base = ARGV[1]
 local NORMAL = 4e15                 -- score of a job that is not urgent = NORMAL + its number
 local FRONT = -1                    -- score of a job in mid-steps: before all others
 local DAY_MS = 86400000
+local STEP_MS = 60000               -- the server's clock may go back so far: what ends by our time is forgotten no sooner
 local MOST_CALLS = 16               -- calls in one go; the rest is due at once
 local CALL_LEASE_CAP_MS = 300000
 local FOLD_LEASE_MS = 5000
@@ -49,7 +50,7 @@ local function clock()
   local now = t[1] * 1000 + math.floor(t[2] / 1000)
   -- Never going back: a step of the server's clock must not free permits. More than a minute is no step but a new truth.
   local last = tonumber(redis.call('GET', base .. 'clock') or 0)
-  if last > now and last - now < 60000 then return last end
+  if last > now and last - now < STEP_MS then return last end
   redis.call('SET', base .. 'clock', string.format('%.0f', now), 'PX', DAY_MS)
   return now
 end
@@ -62,6 +63,11 @@ local touched = {}                  -- shared senders whose turns must be looked
 local lane_paces, sender_paces = {}, {}
 
 local function int(x) return string.format('%.0f', x) end
+
+-- Redis keeps it at least so long.
+local function keep(key, ms)
+  if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, int(ms)) end
+end
 
 local function count(field, n) redis.call('HINCRBY', base .. 'counts', field, n or 1) end
 
@@ -257,6 +263,7 @@ local function join_turns(destination, senders, urgent)
       local key = base .. 'turns:' .. sender
       local turn = tonumber(redis.call('ZSCORE', key, destination) or nil)
       if not turn or urgent ~= (turn < 0) then              -- a new one, or one of the other kind
+        if turn and not urgent then touched[sender] = true end
         turn = redis.call('HINCRBY', base .. 'counts', 'turns', 1)
         redis.call('ZADD', key, int(urgent and turn - NORMAL or turn), destination)
       end
@@ -315,7 +322,7 @@ local function finish(id, state, cause, why, keep_longer_ms, may_die)
   local job = base .. 'job:' .. id
   local record = redis.call('HMGET', job, 'kind', 'destination', 'submitted_ms', 'at_ms', 'replayed_ms', 'own_ms', 'way')
   local pace = lane_pace(record[2])
-  local keep_ms = pace and (state == 'dead' and pace.keep_dead_ms or pace.keep_ms) or DAY_MS
+  local keep_ms = state == 'dead' and (pace and pace.keep_dead_ms or 30 * DAY_MS) or pace and pace.keep_ms or DAY_MS
   keep_ms = math.max(keep_ms, keep_longer_ms or 0)
   lift(id, record[2], record[7])
   redis.call('ZREM', base .. 'expiry', id)
@@ -325,7 +332,7 @@ local function finish(id, state, cause, why, keep_longer_ms, may_die)
     events[#events + 1] = id
     events[#events + 1] = why
     redis.call('ZADD', base .. 'dead', int(now), id)
-    redis.call('PEXPIRE', base .. 'dead', int(keep_ms))
+    keep(base .. 'dead', keep_ms)
     redis.call('PEXPIRE', base .. 'body:' .. id, int(keep_ms))
   elseif may_die then
     redis.call('PEXPIRE', base .. 'body:' .. id, int(keep_ms))
@@ -358,7 +365,7 @@ local function give(id, destination, kind, sender, name, ready)
   if name then redis.call('HSET', job, 'way', name) end
   redis.call('HSETNX', job, 'ready_ms', int(ready))     -- a call that was lost goes on counting
   local rest = lane_pace(destination).digest_ms
-  if rest then redis.call('SET', base .. 'rest:' .. destination, int(now + rest), 'PX', int(rest)) end
+  if rest then redis.call('SET', base .. 'rest:' .. destination, int(now + rest), 'PX', int(rest + STEP_MS)) end
   local of = take_permit(sender, id .. '/' .. grant, now + lease)
   if of then redis.call('HSET', job, 'month', of) end
   for _, closed in ipairs(closings(sender)) do
@@ -393,7 +400,7 @@ local function collects_until(destination, lane, id)
   events[#events + 1] = destination
   events[#events + 1] = ''
   -- Whoever hears it folds within this time; if they are gone, the next one is asked.
-  redis.call('SET', base .. 'rest:' .. destination, int(now + FOLD_LEASE_MS), 'PX', FOLD_LEASE_MS)
+  redis.call('SET', base .. 'rest:' .. destination, int(now + FOLD_LEASE_MS), 'PX', FOLD_LEASE_MS + STEP_MS)
   return now + FOLD_LEASE_MS
 end
 

@@ -67,6 +67,17 @@ def test_resuming_a_lane_does_not_shorten_a_back_off(ops: State) -> None:
     assert len(ops.release()) == 1
 
 
+def test_a_shorter_pause_takes_the_place_of_a_longer_one(ops: State) -> None:
+    ops.store.hold("ops", for_s=3_600, why="paused by alice")
+    ops.submit()
+    ops.release()
+
+    ops.store.hold("ops", for_s=60, why="paused by bob")
+
+    ops.clock.pass_ms(60_000)
+    assert len(ops.release()) == 1
+
+
 def test_jobs_replayed_in_mid_steps_do_not_mix_their_parts(ops: State) -> None:
     for name in ("b", "a"):  # ids against the order of submission
         _, calls = ops.submit(job_id=name)
@@ -107,6 +118,22 @@ def test_an_urgent_job_passes_the_turns_of_the_lanes_before_its_own(shared: Stat
     shared.clock.pass_ms(8_000)  # one permit is free
 
     assert [call.job_id for call in shared.release()] == [urgent_id]
+
+
+def test_who_waits_for_a_shared_robot_is_looked_at_when_an_answer_frees_it_sooner(shared: State) -> None:
+    calls = [shared.submit(name)[1][0] for name in "abc"]
+    shared.submit("d")
+    for call in calls:
+        shared.start(call)
+    shared.clock.pass_ms(1_000)
+
+    for call in calls:
+        shared.settle(call)
+
+    shared.clock.pass_ms(9_999)
+    assert shared.release() == ()
+    shared.clock.pass_ms(1)
+    assert len(shared.release()) == 1
 
 
 def test_urgent_jobs_of_several_lanes_go_in_the_order_they_came(shared: State) -> None:
@@ -289,6 +316,20 @@ def test_what_grew_too_old_while_it_was_out_does_not_wait_for_its_back_off(ops: 
     ops.release()
 
     assert ops.state_of(late_id) == "expired"
+
+
+def test_a_death_in_a_forgotten_destination_keeps_all_dead_letters(ops: State) -> None:
+    _, calls = ops.submit()
+    ops.start(calls[0])
+    ops.pace({"other": lane("robot.ops")}, {"robot.ops": sender()})
+    _, (other,) = ops.submit("other")
+    ops.start(other)
+    ops.settle(other, DEAD)
+
+    ops.settle(calls[0], DEAD)
+
+    assert int(ops.redis.pttl(ops.key("dead"))) > 29 * 86_400_000
+    assert int(ops.redis.pttl(ops.key(f"job:{calls[0].job_id}"))) > 29 * 86_400_000
 
 
 # --- Clocks and calendars ---------------------------------------------------------------------------------------------

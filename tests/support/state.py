@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from dingqueue.contract import OnUnknown, SendJob, Terms, Text
+from dingqueue.contract import Job, OnUnknown, SendJob, Terms, Text
 from dingqueue.lanes import Accepted, Call, Lanes
 from dingqueue_worker.outcome import Delivered, Ended
 from dingqueue_worker.pace import Pace
@@ -101,13 +101,11 @@ class State:
             terms=Terms(on_unknown=on_unknown, **terms),
         )
 
-    def submit(
-        self, destination: str = "ops", *, job: SendJob | None = None, **terms: Any
-    ) -> tuple[str, tuple[Call, ...]]:
-        job = job or self.job(destination, **terms)
-        reply = self.lanes.submit(job)
+    def submit(self, destination: str = "ops", *, job: Job | None = None, **terms: Any) -> tuple[str, tuple[Call, ...]]:
+        chosen = job or self.job(destination, **terms)
+        reply = self.lanes.submit(chosen)
         assert isinstance(reply, Accepted), reply
-        return job.job_id, reply.calls
+        return chosen.job_id, reply.calls
 
     def start(self, call: Call, *, lease_ms: int = LEASE_MS) -> Started:
         started = self.store.start(call.job_id, call.grant, lease_ms=lease_ms)

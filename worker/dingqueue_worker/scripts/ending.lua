@@ -8,9 +8,8 @@ local function wait_for_retry(id, destination, score, step, wait_ms, why)
     wait_in_lane(id, destination, FRONT)
     if wait_ms > 0 then
       local key = base .. 'hold:' .. destination
-      local paused = tonumber(redis.call('HGET', key, 'until') or 0)
       redis.call('HSET', key, 'rests', int(now + wait_ms), 'rests_why', why)
-      redis.call('PEXPIRE', key, int(math.max(wait_ms, paused - now)))
+      keep(key, wait_ms + STEP_MS)
     end
   elseif wait_ms > 0 then
     redis.call('HSET', base .. 'job:' .. id, 'state', 'waiting')

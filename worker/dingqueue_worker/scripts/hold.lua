@@ -6,12 +6,11 @@ local destination, for_ms = ARGV[3], tonumber(ARGV[4])
 local key = base .. 'hold:' .. destination
 if not lane_pace(destination) and redis.call('EXISTS', base .. 'lane:' .. destination) == 0 then return {'unknown destination', calls} end
 if for_ms > 0 then
-  local rests = tonumber(redis.call('HGET', key, 'rests') or 0)
   redis.call('HSET', key, 'until', int(now + for_ms), 'why', ARGV[5])
-  redis.call('PEXPIRE', key, int(math.max(for_ms, rests - now)))
-  return {'paused', calls}
+  keep(key, for_ms + STEP_MS)
+else
+  redis.call('HDEL', key, 'until', 'why')                   -- a back-off goes on
 end
-redis.call('HDEL', key, 'until', 'why')                     -- a back-off goes on
-look(destination, MOST_CALLS)
+look(destination, MOST_CALLS)                               -- a pause, too, may be shorter than the one before
 take_turns()
-return {'resumed', calls}
+return {for_ms > 0 and 'paused' or 'resumed', calls}

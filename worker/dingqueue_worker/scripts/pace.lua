@@ -12,9 +12,12 @@ if not memory then
   redis.call('SET', base .. 'memory', memory)
 end
 if known ~= '' and known ~= memory then
-  redis.call('HSET', base .. 'sender:*:closed', 'until', int(now + tonumber(ARGV[7])), 'cause', 'memory', 'since', int(now),
-    'why', 'Redis lost its memory: nobody knows what was sent in the last window')
-  redis.call('PEXPIRE', base .. 'sender:*:closed', ARGV[7])
+  local closed, rests = base .. 'sender:*:closed', tonumber(ARGV[7])
+  if tonumber(redis.call('HGET', closed, 'until') or 0) < now + rests then
+    redis.call('HSET', closed, 'until', int(now + rests), 'cause', 'memory', 'since', int(now),
+      'why', 'Redis lost its memory: nobody knows what was sent in the last window')
+    keep(closed, rests + STEP_MS)
+  end
   rested = 'rest'
 end
 redis.call('PEXPIRE', base .. 'memory', ARGV[5])

@@ -13,7 +13,7 @@ local function ended(name)
 end
 
 for _, id in ipairs(ended('expiry')) do
-  local record = redis.call('HMGET', base .. 'job:' .. id, 'state', 'step')
+  local record = redis.call('HMGET', base .. 'job:' .. id, 'state', 'step', 'destination')
   redis.call('ZREM', base .. 'expiry', id)
   if tonumber(record[2] or 0) == 0 then                     -- what has begun is brought to its end
     local ends = tonumber(redis.call('ZSCORE', base .. 'leases', id) or nil)
@@ -21,6 +21,7 @@ for _, id in ipairs(ended('expiry')) do
       redis.call('ZADD', base .. 'expiry', int(math.max(ends, now + 1)), id)
     elseif record[1] == 'waiting' then
       finish(id, 'expired', 'expired', 'not sent in time')
+      redis.call('ZADD', due, int(now), record[3])          -- what stood first may be another, or nothing
     end
   end
 end

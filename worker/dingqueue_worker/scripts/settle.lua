@@ -36,7 +36,13 @@ if not current then
     count('replayed')
   end
 else
-  if sent then stamp_permit(sender, permit, now) else give_permit_back(sender, id, grant) end
+  if sent then
+    stamp_permit(sender, permit, now)
+    -- It ends sooner than its lease let others believe.
+    if (sender_pace(sender) or {}).shared then touched[sender] = true end
+  else
+    give_permit_back(sender, id, grant)
+  end
   -- DingTalk does not count what it refused for its rate.
   if sent and ARGV[17] == 'busy' then uncount_month(sender, id) end
   for _, closed in ipairs(closings(sender)) do
@@ -100,7 +106,7 @@ if closing ~= '' then
     redis.call('HSETNX', key, 'since', int(now))
     redis.call('HDEL', key, 'probe', 'probe_until')
     -- Kept past its end: the first job afterwards is a probe.
-    redis.call('PEXPIRE', key, int(ends - now + (closing == '*' and 0 or 30 * DAY_MS)))
+    keep(key, ends - now + (closing == '*' and STEP_MS or 30 * DAY_MS))
   end
   count('closed:' .. closing .. ':' .. close_cause)
 end
