@@ -44,6 +44,8 @@ local CALL_LEASE_CAP_MS = 300000
 local FOLD_LEASE_MS = 5000
 local LOOK_PAST = 50                -- jobs whose own route is full, past which a lane with routes is searched
 
+local went_back = 0                 -- ms, where this is the first script to meet it
+
 local function clock()
   if ARGV[2] ~= '' then return tonumber(ARGV[2]) end
   local t = redis.call('TIME')
@@ -51,6 +53,7 @@ local function clock()
   -- Never going back: a step of the server's clock must not free permits. More than a minute is no step but a new truth.
   local last = tonumber(redis.call('GET', base .. 'clock') or 0)
   if last > now and last - now < STEP_MS then return last end
+  went_back = math.max(last - now, 0)
   redis.call('SET', base .. 'clock', string.format('%.0f', now), 'PX', DAY_MS)
   return now
 end
@@ -505,6 +508,51 @@ local function take_turns()
     if first then redis.call('ZADD', base .. 'due', int(now), first) end
   end
 end
+
+-- The server's clock went back by more than a step: what was to last some time from now is moved with it, or all of it
+-- would last so much longer. What people named (send-at, expiry, the end of a pause) and what was noted stays as it is.
+local function move_back(by)
+  local function move(key)
+    local rows = redis.call('ZRANGEBYSCORE', key, '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 10000)
+    for i = 1, #rows, 2 do redis.call('ZADD', key, int(rows[i + 1] - by), rows[i]) end
+    return rows
+  end
+  local function move_fields(key, ...)
+    local held = redis.call('HMGET', key, ...)
+    for i, name in ipairs({...}) do
+      if held[i] then redis.call('HSET', key, name, int(held[i] - by)) end
+    end
+  end
+  local out, moved = move(base .. 'leases'), {}
+  for i = 1, #out, 2 do
+    local record = redis.call('HMGET', base .. 'job:' .. out[i], 'destination', 'way')
+    local busy = base .. 'busy:' .. (record[1] or '')
+    for _, key in ipairs({busy, record[2] and busy .. '/' .. record[2] or nil}) do
+      if not moved[key] then move(key) end
+      moved[key] = true
+    end
+  end
+  -- Back-offs are among the next; a time that somebody named is in the record, too.
+  local rows = redis.call('ZRANGEBYSCORE', base .. 'later', int(now), int(now + by + 3600000), 'WITHSCORES', 'LIMIT', 0, 10000)
+  for i = 1, #rows, 2 do
+    if redis.call('HGET', base .. 'job:' .. rows[i], 'at_ms') ~= rows[i + 1] then
+      redis.call('ZADD', base .. 'later', int(rows[i + 1] - by), rows[i])
+    end
+  end
+  for _, destination in ipairs(redis.call('ZRANGE', base .. 'due', 0, -1)) do
+    move_fields(base .. 'hold:' .. destination, 'rests')
+    redis.call('DEL', base .. 'rest:' .. destination)
+    redis.call('ZADD', base .. 'due', int(now), destination)
+  end
+  move_fields(base .. 'sender:*:closed', 'until')
+  for _, sender in ipairs(redis.call('HKEYS', base .. 'senders')) do
+    for _, window in ipairs(sender_pace(sender).windows) do move(window_key(sender, window)) end
+    move_fields(base .. 'sender:' .. sender .. ':closed', 'until', 'probe_until')
+  end
+  move(base .. 'results')
+end
+
+if went_back > 0 then move_back(went_back) end
 
 -- How long until somebody must look, ms; -1 when nothing is pending.
 local function next_look()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -10,8 +12,9 @@ import pytest
 from dingqueue.contract import Mention, SendJob, Text
 from dingqueue.lanes import Call
 from dingqueue_worker.outcome import Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
-from dingqueue_worker.store import Settled, Stale
+from dingqueue_worker.store import Fetch, Settled, Stale, Store
 from support.state import LEASE_MS, State, lane, sender
+from support.waiting import pass_s
 
 TOO_FAST = Ended(outcome=Snooze(why="too fast", cause="too_fast", close=Close(cause="cooldown", why="too fast")))
 BUSY = Ended(outcome=Snooze(why="90018", cause="qps", close=Close(cause="busy", why="90018", for_s=1)))
@@ -347,6 +350,75 @@ def test_a_permit_given_back_in_the_next_month_leaves_that_month_alone(state: St
 
     assert state.redis.get(state.key("sender:robot.q:202701")) in {None, "0"}
     assert state.redis.get(state.key("sender:robot.q:202612")) == "0"
+
+
+@pytest.fixture
+def ahead(state: State) -> State:
+    """A fleet that has worked by a clock an hour ahead; its scripts go by the server's from `set_right` on."""
+    state.clock.now_ms = state.store.now_ms() + 3_600_000
+    state.pace(
+        {"ops": lane("robot.ops"), "muted": lane("robot.muted")},
+        {"robot.ops": sender(limit=2, window_ms=2_000), "robot.muted": sender(window_ms=1_000)},
+    )
+    return state
+
+
+def set_right(state: State) -> Callable[[float], list[Call]]:
+    """The server's clock goes back to the truth; what is called within some seconds from then on."""
+    state.redis.set(state.key("clock"), state.clock.now_ms)
+    on_time = Store(state.url, prefix=state.prefix)
+    began_s = time.monotonic()
+
+    def called_within(seconds: float) -> list[Call]:
+        found: list[Call] = []
+        while time.monotonic() < began_s + seconds:
+            found += on_time.release(most=200, max_deliveries=5, max_attempts=8).calls
+            pass_s(0.05)
+        return found
+
+    return called_within
+
+
+def test_a_clock_that_goes_back_an_hour_stops_nothing_and_frees_nothing(ahead: State) -> None:
+    for _ in range(2):
+        ahead.deliver(ahead.submit()[1][0])
+    waits, calls = ahead.submit()
+    assert calls == ()
+
+    called_within = set_right(ahead)
+
+    assert called_within(1.5) == [], "the permits count on"
+    assert [call.job_id for call in called_within(4.0)] == [waits]
+
+
+def test_leases_back_offs_and_mutes_last_no_longer_for_a_clock_that_goes_back(ahead: State) -> None:
+    lost, _ = ahead.submit()  # its message is lost: a lease of 5 s
+    failed, calls = ahead.submit("muted")
+    ahead.start(calls[0])
+    ahead.settle(calls[0], Ended(outcome=Retry(why="500", cause="server")), wait_s=2)
+    mute = Close(cause="cooldown", why="too fast", for_s=3)
+    muted, calls = ahead.submit("muted")
+    ahead.start(calls[0])
+    ahead.settle(calls[0], Ended(outcome=Snooze(why="too fast", cause="too_fast", close=mute)))
+
+    called_within = set_right(ahead)
+
+    assert {call.job_id for call in called_within(8.0)} >= {lost, failed}
+    assert ahead.redis.zscore(ahead.key("due"), "muted") is not None  # the other waits for the probe's end
+    assert muted
+
+
+def test_a_token_is_fetched_at_once_where_the_clock_went_back(state: State) -> None:
+    fetch = state.store.token_ask("acme", "m1", lease_ms=15_000, eager=False)
+    assert isinstance(fetch, Fetch)
+    state.clock.pass_ms(-3_600_000)
+    again = state.store.token_ask("acme", "m1", lease_ms=15_000, eager=False)
+    assert isinstance(again, Fetch), "whoever had the lease has it for an hour by this clock"
+
+    state.store.token_fail("acme", "m1", again.lease, why="wrong secret", bad=False, rest_ms=600_000, jitter=0.5)
+    assert not isinstance(state.store.token_ask("acme", "m1", lease_ms=15_000, eager=False), Fetch)
+    state.clock.pass_ms(-3_600_000)
+    assert isinstance(state.store.token_ask("acme", "m1", lease_ms=15_000, eager=False), Fetch)
 
 
 def test_permits_outlive_a_lease_of_an_hour(state: State) -> None:

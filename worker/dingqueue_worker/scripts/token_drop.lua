@@ -12,7 +12,7 @@ if tonumber(held[3]) > now then
   local drops = young and redis.call('HINCRBY', key, 'drops', 1) or 0
   if not young then redis.call('HDEL', key, 'drops') end
   if drops > 1 then
-    redis.call('HSET', key, 'again_ms', int(now + math.min(1000 * 2 ^ math.min(drops, 10), 60000)),
+    redis.call('HSET', key, 'failed_ms', int(now), 'again_ms', int(now + math.min(1000 * 2 ^ math.min(drops, 10), 60000)),
       'why', 'DingTalk refuses the tokens that it gives')
   end
 end

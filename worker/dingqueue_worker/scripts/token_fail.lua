@@ -11,7 +11,7 @@ count('tokens:' .. ARGV[3] .. ':failed')
 local wait = tonumber(ARGV[8])
 if not wait and ARGV[7] == 'bad' then wait = fails == 1 and 1000 or 600000 end
 if not wait then wait = math.min(1000 * 2 ^ math.min(fails - 1, 10), 60000) * (0.5 + 0.5 * tonumber(ARGV[9])) end
-redis.call('HSET', key, 'again_ms', int(now + wait), 'why', ARGV[6], 'bad', ARGV[7])
+redis.call('HSET', key, 'again_ms', int(now + wait), 'failed_ms', int(now), 'why', ARGV[6], 'bad', ARGV[7])
 redis.call('HDEL', key, 'lease_ms')
 redis.call('PEXPIRE', key, 3 * DAY_MS)
 return {'failed', int(wait), fails}
