@@ -6,16 +6,31 @@ BENCH   = ops/bench
 # Half the machine's processes are servers that the tests start, so no more test processes than cores.
 JOBS   ?= auto
 
-.PHONY: demo test check format clean bench
+.PHONY: help demo test check format clean bench
+
+help:
+	@echo "make demo    the whole way once, under a minute; ARGS=--keep leaves it running"
+	@echo "make test    all tests, on real servers and processes"
+	@echo "make check   ruff, import rules and mypy"
+
+# A virtual environment of our own: that of another Python, or one that was cut off while it was made, is made anew.
+define in_venv
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): make $(1) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "dingqueue needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) -V`: make $(1) PYTHON=python3.12" >&2; exit 1; }; \
+	  $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Putting what the $(1) needs into $(VENV): half a minute, once."
+endef
 
 # The demo needs only what the demo needs; the tests add the tools.
 $(VENV)/.demo: pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(call in_venv,demo)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(call in_venv,test)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
 	@touch $@ $(VENV)/.demo

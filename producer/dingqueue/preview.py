@@ -36,6 +36,8 @@ class Preview:
             most = "" if body["msgtype"] == "file" else f" of {MAX_BODY_BYTES:,}"
             lines.append(f"message {number} of {len(self.bodies)}: {body['msgtype']}, {size_bytes:,}{most} bytes")
             lines.extend(f"  rings {who}" for who in _rings(body))
+            if body["msgtype"] in {"markdown", "actionCard"}:
+                lines.append(f"  in the conversation list: {body[body['msgtype']]['title']}")
             lines.extend(f"  | {line}" for line in _shown(body))
         lines.extend(f"warning: {warning}" for warning in self.warnings)
         return "\n".join(lines)
@@ -81,7 +83,7 @@ def _rings(body: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(body: Mapping[str, Any]) -> list[str]:
-    """The lines that people would read, title first."""
+    """The lines that people would read."""
     inner = body[body["msgtype"]]
     match body["msgtype"]:
         case "text":
@@ -93,7 +95,7 @@ def _shown(body: Mapping[str, Any]) -> list[str]:
         case "link":
             lines = [inner["title"], inner["text"], f"<{inner['messageUrl']}>"]
         case _:
-            lines = [inner["title"], inner["text"], *_buttons(inner)]
+            lines = [inner["text"], *_buttons(inner)]
     return "\n".join(lines).split("\n")
 
 

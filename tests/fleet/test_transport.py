@@ -158,3 +158,22 @@ def test_a_loop_that_sleeps_for_want_of_room_is_woken_by_room(server: Server, cl
     finally:
         set_event_loop(None)
         hub.close()
+
+
+@pytest.mark.parametrize("prefetch", [1, 32])
+def test_what_is_no_message_is_dropped_and_the_next_one_taken(
+    server: Server, client: redis.Redis, prefetch: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for garbage in ("SECRETPLANTED", "3", "[]", "{}", '{"properties": []}', '{"properties": {}}', "\ufffd"):
+        client.lpush(QUEUE, garbage)
+    publish(server, 1)
+    one = taker(server, prefetch=prefetch)
+
+    while not one.taken:
+        one.turn()
+
+    assert numbers(one.taken) == [0]
+    assert len([record for record in caplog.records if "dropped from the queue" in record.message]) == 7
+    assert "PLANTED" not in caplog.text
+    one.taken[0].ack()
+    one.connection.release()

@@ -108,7 +108,7 @@ def test_the_wheel_says_what_it_needs(wheel: Path) -> None:
     base = {need.split(">")[0].split("[")[0] for need in needs if "extra ==" not in need}
     assert base == {"celery", "kombu", "redis", "regex"}
     assert "Requires-Python: >=3.11" in metadata
-    assert "dingqueue = dingqueue_worker.cli:main" in entries
+    assert "dingqueue = dingqueue_worker.__main__:run" in entries
     assert "dingqueue = dingqueue.testing_plugin" in entries
 
 

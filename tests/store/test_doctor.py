@@ -152,7 +152,8 @@ def test_a_wrong_configuration_ends_it_with_every_problem(environ: dict[str, str
     result = typed(environ)
 
     assert result.exit_code == 2
-    assert [line.split(" → ")[0] for line in result.stdout.splitlines()] == [
+    file = f"{environ['DINGQUEUE_CONFIG']}: "
+    assert [line.split(" → ")[0].replace(file, "", 1) for line in result.stdout.splitlines()] == [
         "FAIL  configuration: robots.ops.token: expected the robot's access_token, or its whole webhook URL, found nothing",
         "FAIL  configuration: robots.ops.tokn: no such setting; did you mean token?",
         'FAIL  configuration: destinations.ops.robots[0]: there is no "opps" in [robots]; did you mean ops?',

@@ -1,5 +1,18 @@
-"""``python -m dingqueue_worker`` is the ``dingqueue`` command."""
+"""The ``dingqueue`` command, also as ``python -m dingqueue_worker``."""
 
-from dingqueue_worker.cli import main
+from __future__ import annotations
 
-main(prog_name="dingqueue")
+import sys
+
+
+def run() -> None:
+    """Run it. Loading takes a third of a second, in which a Ctrl-C should not show a traceback either."""
+    try:
+        from dingqueue_worker.cli import main
+    except KeyboardInterrupt:
+        sys.exit(130)
+    main(prog_name="dingqueue")
+
+
+if __name__ == "__main__":
+    run()

@@ -352,7 +352,7 @@ def watch(job_id: str, for_s: float, broker_url: str | None, state_url: str | No
 
 @main.command()
 @click.argument("job_id", metavar="JOB")
-@click.option("--wait", "wait_s", type=float, default=15.0, show_default=True, metavar="SECONDS")
+@click.option("--wait", "wait_s", type=Seconds(), default="15s", show_default=True, help="For DingTalk's answer.")
 @connection
 def check(job_id: str, wait_s: float, broker_url: str | None, state_url: str | None, as_json: bool) -> None:
     """Ask DingTalk who has read what an app sent for JOB, within 24 hours."""
@@ -360,7 +360,7 @@ def check(job_id: str, wait_s: float, broker_url: str | None, state_url: str | N
         looked = client.wait(client.check(job_id), timeout_s=wait_s)
         status = client.status(job_id)
     if looked is None or status is None:
-        raise Stop(Exit.NOTHING, f"{job_id}: its record is gone")
+        raise Stop(Exit.NOTHING, f"{job_id}: {_NOBODY}")
     if looked.state != "delivered":
         raise Stop(_end_code(looked), f"{job_id}: {looked.reason or looked.state}")
     told = {name: looked.receipt.get(name, "") for name in ("read_by", "send_status", "checked_at")}

@@ -41,11 +41,14 @@ class ConfigurationError(Exception):
 
     Attributes:
         problems: Each with the key's path (``robots.ops.token``), what was expected and what was found.
+        lines: The same, with the file's name before what is wrong in it.
     """
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
+    def __init__(self, problems: Sequence[str], *, path: Path) -> None:
         self.problems = tuple(problems)
+        at = (f"{path}: ", "DINGQUEUE_")
+        self.lines = tuple(one if one.startswith(at) else f"{path}: {one}" for one in problems)
+        super().__init__("\n".join(self.lines))
 
 
 def load(environ: Mapping[str, str]) -> Settings:
@@ -68,7 +71,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     path = Path(environ.get("DINGQUEUE_CONFIG") or DEFAULT_CONFIG)
     document = _document(path, problems)
     if document is None:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(problems, path=path)
     found = _File(document, _resolved(document, environ, path.parent, problems), problems)
     organisations = _organisations(found)
     robots = _robots(found, urls)
@@ -77,7 +80,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     destinations = _destinations(found)
     fleet = _fleet(found)
     if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(problems, path=path)
     return Settings(
         **urls,
         prefix=prefix,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -26,7 +29,7 @@ from dingqueue.status import ENDED, clock
 from dingqueue_worker import children
 from dingqueue_worker.console import Exit, Stop, span
 from dingqueue_worker.embedded import NoServer, Server, free_port
-from dingqueue_worker.sandbox.client import Sandbox
+from dingqueue_worker.sandbox.client import Sandbox, SandboxFailed
 
 #: DingTalk's window is 60 s and a mute lasts 600 s; nobody watches a demo for that long.
 WINDOW_S = 10.0
@@ -86,17 +89,29 @@ mobile = "13800000002"
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave it all running, with Flower beside it, until Ctrl-C.")
 def demo(keep: bool) -> None:
-    """Send real jobs of every kind through a real server and worker to a local DingTalk. Needs nothing else."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends in order, like Ctrl-C
+    """The whole way once, on this machine; nothing else is needed.
+
+    Real jobs of every kind go through a real server and a real worker to a local DingTalk.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # ends in order, like Ctrl-C
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    stopped = False
     try:
-        with _running(console) as stage:
-            _play(console, stage)
-            (_keep if keep else _read)(console, stage)
-    except NoServer as error:
+        with _running(console, watched=keep) as stage:
+            try:
+                _play(console, stage)
+                (_keep if keep else _read)(console, stage)
+            except KeyboardInterrupt:
+                stopped = not keep
+                console.print("\nStopping …")
+    except (NoServer, SandboxFailed) as error:
         raise Stop(Exit.USAGE, str(error)) from error
-    except KeyboardInterrupt:
-        console.print("\nStopped; nothing is left running.")
+    except KeyboardInterrupt:  # before there was a stage, or once more while it was taken down
+        stopped = True
+    console.print("Nothing is left running.")
+    if stopped:
+        sys.exit(Exit.INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,14 +123,14 @@ class _Stage:
     env: Mapping[str, str]
     folder: Path
     processes: Mapping[str, Popen[bytes]]
-    stack: ExitStack
+    ports: Mapping[str, int]
 
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text(errors="replace")
 
 
 @contextmanager
-def _running(console: Console) -> Iterator[_Stage]:
+def _running(console: Console, *, watched: bool) -> Iterator[_Stage]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dingqueue-demo-")))
         began_s = time.monotonic()
@@ -143,16 +158,21 @@ def _running(console: Console) -> Iterator[_Stage]:
             "DINGQUEUE_API_URL": space.api_url,
             "NO_PROXY": "127.0.0.1",
         }
+        # Before the worker: Flower shows only what it sees happen.
+        ports = {"flower": free_port(), "metrics": free_port()} if watched else {}
+        ours = [sys.executable, "-m", "dingqueue_worker"]
+        celery = [sys.executable, "-m", "celery", "-A", "dingqueue_worker.main"]
         processes = {
-            name: _process(stack, folder, name, words, env)
-            for name, words in {
-                "worker": ["worker", "-n", "demo@%h", "--without-gossip", "--without-mingle", "-l", "INFO"],
-                "beat": ["beat", "-s", str(folder / "schedule"), "-l", "INFO"],
+            name: _process(stack, folder, name, command, env)
+            for name, command in {
+                **{name: [*ours, name, "--port", str(port)] for name, port in ports.items()},
+                "worker": [*celery, "worker", "-n", "demo@%h", "--without-gossip", "--without-mingle", "-l", "INFO"],
+                "beat": [*celery, "beat", "-s", str(folder / "schedule"), "-l", "INFO"],
             }.items()
         }
         client = Client(server.url)
         stack.callback(client.close)
-        stage = _Stage(client=client, sandbox=sandbox, env=env, folder=folder, processes=processes, stack=stack)
+        stage = _Stage(client=client, sandbox=sandbox, env=env, folder=folder, processes=processes, ports=ports)
         _wait_until_ready(stage)
         _started(
             console, "A Celery worker with 32 threads, and beat", f"ready after {span(time.monotonic() - began_s)}"
@@ -160,20 +180,44 @@ def _running(console: Console) -> Iterator[_Stage]:
         yield stage
 
 
-def _process(stack: ExitStack, folder: Path, name: str, words: Sequence[str], env: Mapping[str, str]) -> Popen[bytes]:
+def _process(stack: ExitStack, folder: Path, name: str, command: Sequence[str], env: Mapping[str, str]) -> Popen[bytes]:
     with (folder / f"{name}.log").open("wb") as log:
-        command = [sys.executable, "-m", "celery", "-A", "dingqueue_worker.main", *words]
         child = children.start(command, env=env, cwd=folder, output=log)
-    stack.callback(children.stop, child, grace_s=15.0)
+    stack.callback(children.stop, child, grace_s=15.0 if name == "worker" else 5.0)
     return child
 
 
 def _wait_until_ready(stage: _Stage) -> None:
     pause, deadline_s = threading.Event(), time.monotonic() + _READY_WITHIN_S
-    while " ready." not in stage.log("worker"):
-        if stage.processes["worker"].poll() is not None or time.monotonic() > deadline_s:
-            raise Stop(Exit.SOME_FAILED, f"the worker did not start; its last words:\n{stage.log('worker')[-2000:]}")
+    while not _ready(stage):
+        _require_alive(stage)
+        if time.monotonic() > deadline_s:
+            raise Stop(
+                Exit.SOME_FAILED, f"not ready after {span(_READY_WITHIN_S)}; the worker says:\n{_last(stage, 'worker')}"
+            )
         pause.wait(0.05)
+
+
+def _ready(stage: _Stage) -> bool:
+    return " ready." in stage.log("worker") and all(map(_listens, stage.ports.values()))
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _require_alive(stage: _Stage) -> None:
+    for name, child in stage.processes.items():
+        if child.poll() is not None:
+            raise Stop(Exit.SOME_FAILED, f"the {name} ended; its last words:\n{_last(stage, name)}")
+
+
+def _last(stage: _Stage, name: str) -> str:
+    return stage.log(name)[-2000:]
 
 
 def _started(console: Console, what: str, where: str) -> None:
@@ -283,10 +327,9 @@ def _follow(console: Console, stage: _Stage, jobs: Mapping[str, str]) -> list[st
     pause, deadline_s = threading.Event(), time.monotonic() + _END_WITHIN_S
     with Live(console=console, refresh_per_second=8, transient=True) as live:
         while len(ended) < len(jobs):
-            if time.monotonic() > deadline_s or stage.processes["worker"].poll() is not None:
-                raise Stop(
-                    Exit.STILL_WAITING, f"jobs are still open; the worker's last words:\n{stage.log('worker')[-3000:]}"
-                )
+            _require_alive(stage)
+            if time.monotonic() > deadline_s:
+                raise Stop(Exit.STILL_WAITING, f"jobs are still open; the worker says:\n{_last(stage, 'worker')}")
             open_jobs = [status for job_id in jobs if job_id not in ended if (status := stage.client.status(job_id))]
             ended |= {status.job_id: status for status in open_jobs if status.state in ENDED}
             waiting = [status for status in open_jobs if status.state == "waiting"]
@@ -299,7 +342,9 @@ def _follow(console: Console, stage: _Stage, jobs: Mapping[str, str]) -> list[st
                 ] + ([f"and {len(waiting) - 3} more behind them"] if len(waiting) > 3 else [])
             bar = "█" * round(30 * len(ended) / len(jobs))
             nearest = f" · next about {clock(waiting[0].expected_at)}" if waiting and waiting[0].expected_at else ""
-            live.update(f"  [cyan]{bar:<30}[/] {len(ended)} of {len(jobs)} ended, {len(open_jobs)} waiting{nearest}")
+            live.update(
+                f"  [cyan]{bar:<30}[/] {len(ended)} of {len(jobs)} ended, {len(jobs) - len(ended)} to go{nearest}"
+            )
             pause.wait(0.1)
     return halfway
 
@@ -346,7 +391,8 @@ def _read(console: Console, stage: _Stage) -> None:
     """Leave the inbox open for whoever sits at a terminal."""
     if sys.stdin.isatty():
         console.print(f"\nRead them as people see them: [bold]{stage.sandbox.url}[/]", soft_wrap=True)
-        console.input("[dim]Enter ends the demo; with --keep it goes on, with Flower beside it.[/] ")
+        with suppress(EOFError):
+            console.input("[dim]Enter ends the demo; with --keep it goes on, with Flower beside it.[/] ")
     else:
         console.print(
             f"\nThe inbox was at {stage.sandbox.url} and ends with this demo; "
@@ -356,22 +402,21 @@ def _read(console: Console, stage: _Stage) -> None:
 
 
 def _keep(console: Console, stage: _Stage) -> None:
-    ports = {"flower": free_port(), "metrics": free_port()}
-    for name, port in ports.items():
-        with (stage.folder / f"{name}.log").open("wb") as log:
-            command = [sys.executable, "-m", "dingqueue_worker", name, "--port", str(port)]
-            child = children.start(command, env=stage.env, cwd=stage.folder, output=log)
-        stage.stack.callback(children.stop, child, grace_s=5.0)
     console.print(f"\nThe inbox, as people see it:  [bold]{stage.sandbox.url}[/]", soft_wrap=True)
-    console.print(f"Flower, Celery's window:      [bold]http://127.0.0.1:{ports['flower']}[/]")
-    console.print(f"The figures for Prometheus:   [bold]http://127.0.0.1:{ports['metrics']}/metrics[/]")
+    console.print(f"Flower, Celery's window:      [bold]http://127.0.0.1:{stage.ports['flower']}[/]")
+    console.print(f"The figures for Prometheus:   [bold]http://127.0.0.1:{stage.ports['metrics']}/metrics[/]")
     console.print("\nIn another terminal:")
-    for name in ("DINGQUEUE_BROKER_URL", "DINGQUEUE_CONFIG"):
-        console.print(f"  export {name}={stage.env[name]}", soft_wrap=True)
-    console.print('  dingqueue send ops "Hello" --mention alice --wait 10\n  dingqueue lanes --watch\n')
+    # The commands of a virtual environment that is not active are found nowhere.
+    ours = Path(sys.executable).parent
+    if (found := shutil.which("dingqueue")) is None or Path(found).parent != ours:
+        console.print(f"  export PATH={shlex.quote(str(ours))}:$PATH", soft_wrap=True)
+    for name in ("DINGQUEUE_BROKER_URL", "DINGQUEUE_CONFIG", "DINGQUEUE_OAPI_URL", "DINGQUEUE_API_URL"):
+        console.print(f"  export {name}={shlex.quote(stage.env[name])}", soft_wrap=True)
+    console.print(
+        '  dingqueue send ops "Hello" --mention alice --wait 10\n  dingqueue lanes --watch\n  dingqueue doctor\n'
+    )
     console.print("Everything runs until Ctrl-C.")
     pause = threading.Event()
-    with suppress(KeyboardInterrupt):
-        while all(child.poll() is None for child in stage.processes.values()):
-            pause.wait(1.0)
-    console.print("\nStopped; nothing is left running.")
+    while True:
+        _require_alive(stage)
+        pause.wait(1.0)

@@ -115,7 +115,7 @@ def examine(environ: Mapping[str, str], *, timeout_s: float) -> Iterator[Finding
     try:
         settings = load(environ)
     except ConfigurationError as error:
-        for problem in error.problems:
+        for problem in error.lines:
             yield fail("configuration", problem, "correct it and run dingqueue doctor again")
         return
     yield ok("configuration", _counted(settings, environ))

@@ -21,8 +21,9 @@ from dingqueue_worker.telemetry import event
 
 #: Longest sleep while something is pending, and while nothing is.
 _BUSY_S, _IDLE_S = 1.0, 2.0
-#: A worker that cannot reach Redis or the broker asks again this soon.
+#: A worker that cannot reach Redis or the broker asks again this soon, and says so this often.
 _AGAIN_S = 1.0
+_SAY_AGAIN_S = 60.0
 _MOST = 200
 #: How often the pace is published again, so that it does not expire under a running fleet.
 _PACE_EVERY_S = 3600.0
@@ -56,6 +57,9 @@ class Pacer:
         self._memory = ""
         self._pace_at_s = 0.0
         self._fit = False
+        #: Since when Redis has not been reached, and when that was last said; None while it is there.
+        self._away_s: float | None = None
+        self._said_s = 0.0
         #: When a look last came to its end, and when Redis last answered one; ``time.monotonic``.
         self.looked_s = self.heard_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="dingqueue-pacer", daemon=True)
@@ -101,13 +105,13 @@ class Pacer:
         while not self._stopping.is_set():
             try:
                 wait_s = self._round()
-                self.heard_s = time.monotonic()
+                self._reached()
             except UnfitServer as error:
                 event("the worker stops", level=logging.CRITICAL, why=str(error))
                 worker_state.should_stop = os.EX_CONFIG  # type: ignore[assignment]  # an exit code, as Celery reads it
                 return
             except StoreUnavailable as error:
-                event("state not reached", level=logging.WARNING, error=str(error))
+                self._not_reached(error)
                 wait_s = _AGAIN_S
             except Exception:  # a pacer that died would stop the fleet in silence: say it, and go on
                 logging.getLogger("dingqueue.worker").exception("the pacer stumbled")
@@ -117,6 +121,21 @@ class Pacer:
                 self._look_at_s = time.monotonic() + wait_s
                 while not self._stopping.is_set() and (left_s := self._look_at_s - time.monotonic()) > 0:
                     self._wake.wait(left_s)
+
+    def _not_reached(self, error: StoreUnavailable) -> None:
+        """Say it at once, and then once a minute: an outage is one thing, however often it is met."""
+        now_s = time.monotonic()
+        if self._away_s is None or now_s - self._said_s >= _SAY_AGAIN_S:
+            self._away_s = now_s if self._away_s is None else self._away_s
+            self._said_s = now_s
+            away_s = round(now_s - self._away_s)
+            event("state not reached", level=logging.WARNING, error=str(error), for_s=away_s or None)
+
+    def _reached(self) -> None:
+        self.heard_s = time.monotonic()
+        if self._away_s is not None:
+            event("state reached again", after_s=round(self.heard_s - self._away_s))
+            self._away_s = None
 
     def _round(self) -> float:
         """One look; returns seconds until the next."""

@@ -7,6 +7,7 @@ kombu 5.7, which `pyproject.toml` pins: look at both when moving it.
 from __future__ import annotations
 
 import json
+import logging
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -15,6 +16,7 @@ from kombu.asynchronous import get_event_loop
 from kombu.transport import virtual
 
 from dingqueue import transport
+from dingqueue_worker.telemetry import event
 
 #: Messages taken in one turn of the loop, behind the first.
 _MOST = 16
@@ -46,6 +48,19 @@ def _come_round() -> None:
     pass
 
 
+def _message(item: bytes | str) -> dict[str, Any] | None:
+    """A message as kombu wrote it; None for anything else, at which kombu would end the worker."""
+    try:
+        message = json.loads(item)
+        if "delivery_tag" in message["properties"]:
+            return dict(message)
+    except (ValueError, TypeError, KeyError):
+        pass
+    # Its content may be anybody's, so only its size is told.
+    event("dropped from the queue: no message of Celery's", level=logging.WARNING, size_bytes=len(item))
+    return None
+
+
 _Base: Any = object
 
 
@@ -55,8 +70,8 @@ class Many(_Base):  # type: ignore[misc]  # a part of a channel
     #: Priorities would be three more lists to look at; nothing here has one.
     priority_steps = (0,)
     ack_emulation = False
-    #: The queue that more than one message was asked of.
-    _asked: str | None = None
+    #: The queue that was asked, and whether for more than one message.
+    _asked: tuple[str, bool] | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As kombu's, without its account in Redis."""
@@ -67,25 +82,28 @@ class Many(_Base):  # type: ignore[misc]  # a part of a channel
         """Wait for a message and, in the same packet, take as many more behind it as there is room for."""
         room = min((self.qos.can_consume_max_estimate() or 1) - 1, _MOST)
         queues = tuple(self.active_queues)
-        if room <= 0 or len(queues) != 1 or self.global_keyprefix:
+        if len(queues) != 1 or self.global_keyprefix:
             self._asked = None
             super()._brpop_start(timeout)
             return
         (queue,) = queues
-        self._asked, self._in_poll, self._brpop_sent_at = queue, self.client.connection, monotonic()
-        commands = [("BRPOP", queue, timeout or self.brpop_timeout), ("RPOP", queue, room)]
+        self._asked, self._in_poll, self._brpop_sent_at = (queue, room > 0), self.client.connection, monotonic()
+        commands: list[tuple[Any, ...]] = [("BRPOP", queue, timeout or self.brpop_timeout)]
+        if room > 0:
+            commands.append(("RPOP", queue, room))
         self._in_poll.send_packed_command(self._in_poll.pack_commands(commands))
 
     def _brpop_read(self, **options: Any) -> bool:
-        queue, self._asked = self._asked, None
-        if queue is None:
+        asked, self._asked = self._asked, None
+        if asked is None:
             return bool(super()._brpop_read(**options))
+        queue, many = asked
         connection = self.client.connection
         try:
             first = self.client.parse_response(connection, "BRPOP", **options)
-            more = self.client.parse_response(connection, "RPOP", **options)
+            more = self.client.parse_response(connection, "RPOP", **options) if many else None
         except Exception:
-            # Two answers were due: what is left on this connection answers no later question.
+            # Two answers may be due: what is left on this connection answers no later question.
             connection.disconnect()
             raise
         finally:
@@ -95,7 +113,8 @@ class Many(_Base):  # type: ignore[misc]  # a part of a channel
         if not items:
             raise Empty
         for item in items:
-            self.connection._deliver(json.loads(item), queue)
+            if (message := _message(item)) is not None:
+                self.connection._deliver(message, queue)
         return True
 
 

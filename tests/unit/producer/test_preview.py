@@ -53,7 +53,7 @@ def test_for_a_terminal() -> None:
         "  | Disk full\n  | 91 %\n  | @13800000000 @u1 @alice\n"
         "warning: alice is shown by name here; the fleet's [people] decides how alice is rung"
     )
-    assert str(preview(card)).endswith("bytes\n  | Deploy?\n  | now\n  | [Yes] <https://e.com>")
+    assert str(preview(card)).endswith("bytes\n  in the conversation list: Deploy?\n  | now\n  | [Yes] <https://e.com>")
     assert str(preview(send_job("ops", card=two))).endswith("| [a] <https://e.com/a>\n  | [b] <https://e.com/b>")
     assert str(preview(send_job("ops", feed=feed))).endswith("bytes\n  | One <https://e.com/1>")
     assert str(preview(share_job("ops", "https://e.com/a.pdf"))).endswith(

@@ -42,7 +42,10 @@ def refused(read: Load) -> Refused:
     def refused(toml: str, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
         with pytest.raises(ConfigurationError) as caught:
             read(toml, environ)
-        assert str(caught.value) == "\n".join(caught.value.problems)
+        assert all(
+            problem in line and ("dingqueue.toml: " in line) != line.startswith("DINGQUEUE_")
+            for problem, line in zip(caught.value.problems, str(caught.value).splitlines(), strict=True)
+        ), "each says which file"
         assert PLANTED not in repr(caught.value)
         assert PLANTED not in str(caught.value)
         assert caught.value.__cause__ is None
