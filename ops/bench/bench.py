@@ -15,8 +15,7 @@ from typing import Any
 import plot
 import report
 import rows
-from dingqueue_worker.embedded import program
-from measure import HERE
+from measure import HERE, server_facts
 
 _PACKAGES = (
     "dingqueue",
@@ -44,7 +43,7 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(int(Path("/proc/meminfo").read_text().split()[1]) / 1e6),
         "kernel": platform.release().split("-")[0],
         "python": platform.python_version(),
-        "server": Path(program()).name,
+        "server": server_facts(),
         "versions": {name: metadata.version(name) for name in _PACKAGES},
     }
 

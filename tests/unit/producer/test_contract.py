@@ -167,6 +167,17 @@ def test_payloads_are_written_as_released(name: str) -> None:
     )
 
 
+def test_what_is_left_out_may_also_be_said() -> None:
+    said = json.loads(to_wire(RELEASED["send-text"])) | {
+        "mention": {"names": [], "mobiles": [], "user_ids": [], "everyone": False},
+        "too_long": "split",
+        "tables": "lines",
+        "terms": {"urgent": False, "at": None, "expires_s": None, "on_unknown": "resend"},
+    }
+
+    assert from_wire(json.dumps(said)) == RELEASED["send-text"]
+
+
 @given(jobs())
 def test_the_wire_gives_the_job_back(job: Job) -> None:
     assert from_wire(to_wire(job)) == job
