@@ -24,7 +24,8 @@ _BUSY_S, _IDLE_S = 1.0, 2.0
 #: A worker that cannot reach Redis or the broker asks again this soon, and says so this often.
 _AGAIN_S = 1.0
 _SAY_AGAIN_S = 60.0
-_MOST = 200
+#: Of each kind of work in one look: it holds Redis up for two or three milliseconds, and the next follows at once.
+_MOST = 64
 #: How often the pace is published again, so that it does not expire under a running fleet.
 _PACE_EVERY_S = 3600.0
 

@@ -1,18 +1,20 @@
--- pace(lanes, senders, keep_ms, mark of the memory the worker knew or "", rest_ms) = ARGV[3..7]
--- Publishes how fast each lane may go; lanes and senders are JSON objects as call.lua describes them.
+-- pace(keep_ms, mark of the memory the worker knew or "", rest_ms, how many lanes, lane, its pace, ..., sender, its pace, ...)
+--   = ARGV[3..6], ARGV[7..]
+-- Publishes how fast each lane and sender may go; a pace is a JSON object as call.lua describes it.
 -- A worker that knew another memory than this one tells that Redis forgot: every lane rests one window.
 -- Returns  {mark of this memory, "rest" | ""}
--- Cost     O(lanes).
+-- Cost     O(lanes and senders).
 
-local lanes, senders = cjson.decode(ARGV[3]), cjson.decode(ARGV[4])
-local known, memory = ARGV[6], redis.call('GET', base .. 'memory')
-local rested = ''
+local keep_ms, known, rests = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local FIRST, MOST_FIELDS = 7, 1000
+local senders_from = FIRST + 2 * tonumber(ARGV[6])
+local memory, rested = redis.call('GET', base .. 'memory'), ''
 if not memory then
   memory = redis.sha1hex(base .. table.concat(redis.call('TIME'), '.'))
   redis.call('SET', base .. 'memory', memory)
 end
 if known ~= '' and known ~= memory then
-  local closed, rests = base .. 'sender:*:closed', tonumber(ARGV[7])
+  local closed = base .. 'sender:*:closed'
   if tonumber(redis.call('HGET', closed, 'until') or 0) < now + rests then
     redis.call('HSET', closed, 'until', int(now + rests), 'cause', 'memory', 'since', int(now),
       'why', 'Redis lost its memory: nobody knows what was sent in the last window')
@@ -20,35 +22,48 @@ if known ~= '' and known ~= memory then
   end
   rested = 'rest'
 end
-redis.call('PEXPIRE', base .. 'memory', ARGV[5])
-redis.call('DEL', base .. 'pace', base .. 'senders')
-for sender, pace in pairs(senders) do
-  redis.call('HSET', base .. 'senders', sender, cjson.encode(pace))
-  -- A configuration that changed earns a closed sender its probe at once.
+redis.call('PEXPIRE', base .. 'memory', keep_ms)
+
+local changed = {}                                          -- senders
+for i = senders_from, #ARGV, 2 do
+  if redis.call('HGET', base .. 'senders', ARGV[i]) ~= ARGV[i + 1] then changed[#changed + 1] = ARGV[i] end
+end
+redis.call('UNLINK', base .. 'pace', base .. 'senders')
+local function fill(key, from, to)
+  for i = from, to, MOST_FIELDS do redis.call('HSET', key, unpack(ARGV, i, math.min(i + MOST_FIELDS - 1, to))) end
+  redis.call('PEXPIRE', key, keep_ms)
+end
+fill(base .. 'pace', FIRST, senders_from - 1)
+fill(base .. 'senders', senders_from, #ARGV)
+
+-- A configuration that changed earns a closed sender its probe at once.
+for _, sender in ipairs(changed) do
   local key = base .. 'sender:' .. sender .. ':closed'
   local closed = redis.call('HMGET', key, 'cause', 'mark')
-  if closed[1] == 'fault' and closed[2] ~= pace.mark then
-    redis.call('HSET', key, 'until', int(now), 'mark', pace.mark)
+  if closed[1] == 'fault' and closed[2] ~= sender_pace(sender).mark then
+    redis.call('HSET', key, 'until', int(now), 'mark', sender_pace(sender).mark)
     redis.call('DEL', base .. 'sender:' .. sender .. ':faults')
   end
 end
--- Lanes that have a turn at a sender which is not theirs any more would hold up the others for ever.
-for sender, pace in pairs(senders) do
-  local key, theirs = base .. 'turns:' .. sender, {}
-  for _, destination in ipairs(redis.call('ZRANGE', key, 0, -1)) do
-    local lane = lanes[destination]
-    for _, one in ipairs(pace.shared and lane and lane.senders or {}) do
-      if one == sender then theirs[destination] = true end
-    end
-    if not theirs[destination] then redis.call('ZREM', key, destination) end
+
+-- A lane that has a turn at a sender which is not its own any more would hold up the others for ever.
+local function own(destination, sender)
+  local pace = lane_pace(destination)
+  for _, one in ipairs(pace and sender_pace(sender).shared and pace.senders or {}) do
+    if one == sender then return true end
+  end
+  return false
+end
+for i = senders_from, #ARGV, 2 do
+  local turns = base .. 'turns:' .. ARGV[i]
+  for _, destination in ipairs(redis.call('ZRANGE', turns, 0, -1)) do
+    if not own(destination, ARGV[i]) then redis.call('ZREM', turns, destination) end
   end
 end
-for destination, pace in pairs(lanes) do
-  redis.call('HSET', base .. 'pace', destination, cjson.encode(pace))
-  if redis.call('ZCARD', base .. 'lane:' .. destination) > 0 then redis.call('ZADD', base .. 'due', int(now), destination) end
+
+for i = FIRST, senders_from - 1, 2 do
+  if redis.call('ZCARD', base .. 'lane:' .. ARGV[i]) > 0 then redis.call('ZADD', base .. 'due', int(now), ARGV[i]) end
 end
-redis.call('PEXPIRE', base .. 'pace', ARGV[5])
-redis.call('PEXPIRE', base .. 'senders', ARGV[5])
 count('paces')
-redis.call('PEXPIRE', base .. 'counts', ARGV[5])
+redis.call('PEXPIRE', base .. 'counts', keep_ms)
 return {memory, rested}

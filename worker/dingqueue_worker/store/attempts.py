@@ -171,11 +171,10 @@ class Attempts(Door):
         Returns:
             The mark of this life of Redis, and whether lanes rest one window because Redis forgot what was sent.
         """
-        reply = ask(
-            lambda: self._pace(
-                json.dumps(pace.lanes), json.dumps(pace.senders), PACE_KEEP_MS, known_memory, pace.rest_ms
-            )
-        )
+        rows: list[Argument] = [PACE_KEEP_MS, known_memory, pace.rest_ms, len(pace.lanes)]
+        for name, one in (*pace.lanes.items(), *pace.senders.items()):
+            rows += (name, json.dumps(one))
+        reply = ask(lambda: self._pace(*rows))
         return reply[0], reply[1] == "rest"
 
 
