@@ -178,6 +178,14 @@ def test_drop_asks_first(ops: State, shell: Shell) -> None:
     assert list(ops.store.dead()) == []
 
 
+def test_a_list_does_not_read_the_messages(ops: State) -> None:
+    for _ in range(3):
+        die(ops, "ops")
+
+    assert [letter.body for letter in ops.store.dead()] == [None] * 3
+    assert all(letter.job for letter in ops.store.whole(ops.store.dead()))
+
+
 def test_export_is_one_whole_job_a_line(ops: State, shell: Shell, tmp_path: Path) -> None:
     died = [die(ops, "ops"), die(ops, "dev")]
     file = tmp_path / "dead.jsonl"

@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -314,7 +313,7 @@ def _matching(
     older_s: float | None,
     newer_s: float | None,
 ) -> Iterator[DeadLetter]:
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = store.now_ms()  # deaths are told by Redis's clock
     if job_ids:
         found: Iterable[DeadLetter | None] = (store.dead_letter(job_id) for job_id in job_ids)
     else:
@@ -382,7 +381,7 @@ def export(
     """Write dead letters whole, one JSON document a line."""
     exported = 0
     with _desk(broker_url, state_url) as desk:
-        for letter in _matching(desk.store, job_ids, **filters):
+        for letter in desk.store.whole(_matching(desk.store, job_ids, **filters)):
             output.write(json.dumps(_letter_data(letter, whole=True), ensure_ascii=False) + "\n")
             exported += 1
     say(f"{exported:,} exported")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from typing import Any, cast
 
 from dingqueue.contract import Job, from_wire
@@ -12,8 +14,8 @@ from dingqueue.lanes import Call, calls_from
 from dingqueue.scripts import ClockMs, Reply
 from dingqueue_worker.store.door import Door, ask
 
-#: Dead letters read in one round trip.
-_PAGE = 500
+#: Dead letters read in one round trip, without and with their messages of up to 20 kB or more.
+_PAGE, _WHOLE_PAGE = 500, 50
 _LETTER_FIELDS = ("kind", "destination", "why", "cause", "attempts", "submitted_ms", "score", "replays")
 
 
@@ -32,12 +34,12 @@ class DeadLetter:
     replays: int
     #: Its place in its lane: lower goes first.
     place: float
-    #: The job on the wire.
+    #: The job on the wire; None where it was not asked for, or is gone.
     body: str | None
 
     @property
     def job(self) -> Job | None:
-        """The job; None where its body is gone or in a version that this worker cannot read."""
+        """The job; None where there is no body, or one in a version that this worker cannot read."""
         try:
             return from_wire(self.body) if self.body else None
         except (DingqueueError, ValueError):
@@ -53,7 +55,7 @@ class Letters(Door):
         self._drop = self._script("drop.lua")
 
     def dead(self, *, until_ms: int | None = None, since_ms: int | None = None) -> Iterator[DeadLetter]:
-        """The dead letters, oldest first, read in pages.
+        """The dead letters without their messages, oldest first, read in pages.
 
         Args:
             until_ms: Those that died no later than this, ms since 1970.
@@ -66,6 +68,15 @@ class Letters(Door):
         for start in range(0, len(rows), _PAGE):
             yield from self._letters(rows[start : start + _PAGE])
 
+    def whole(self, letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
+        """The same with their messages, a few at a time: a hundred thousand of them need not fit into memory."""
+        left = iter(letters)
+        while page := list(islice(left, _WHOLE_PAGE)):
+            keys = [f"{self._base}body:{letter.job_id}" for letter in page]
+            bodies: Any = ask(partial(self._client.mget, keys))
+            for letter, body in zip(page, bodies, strict=True):
+                yield replace(letter, body=body)
+
     def dead_count(self) -> int:
         """How many dead letters there are."""
         return int(ask(lambda: [self._client.zcard(f"{self._base}dead")])[0])
@@ -73,15 +84,14 @@ class Letters(Door):
     def dead_letter(self, job_id: str) -> DeadLetter | None:
         """One dead letter; None when the job is not dead."""
         died_ms = ask(lambda: [self._client.zscore(f"{self._base}dead", job_id)])[0]
-        return None if died_ms is None else next(self._letters([(job_id, died_ms)]), None)
+        return None if died_ms is None else next(self.whole(self._letters([(job_id, died_ms)])), None)
 
     def _letters(self, rows: Sequence[tuple[str, float]]) -> Iterator[DeadLetter]:
         with self._client.pipeline(transaction=False) as pipe:
             for job_id, _ in rows:
                 pipe.hmget(f"{self._base}job:{job_id}", *_LETTER_FIELDS)
-                pipe.get(f"{self._base}body:{job_id}")
-            flat = ask(pipe.execute)
-        for (job_id, died_ms), record, body in zip(rows, flat[::2], flat[1::2], strict=True):
+            records = ask(pipe.execute)
+        for (job_id, died_ms), record in zip(rows, records, strict=True):
             kind, destination, why, cause, attempts, submitted_ms, place, replays = record
             if kind is None:  # its record has been forgotten, or it was replayed a moment ago
                 continue
@@ -96,7 +106,7 @@ class Letters(Door):
                 died_ms=int(died_ms),
                 replays=int(replays or 0),
                 place=float(place),
-                body=body,
+                body=None,
             )
 
     def replay(self, job_id: str, *, expires_s: float, by: str) -> tuple[str, tuple[Call, ...]]:
