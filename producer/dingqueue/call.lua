@@ -330,6 +330,9 @@ local function finish(id, state, cause, why, keep_longer_ms, may_die)
   lift(id, record[2], record[7])
   redis.call('ZREM', base .. 'expiry', id)
   redis.call('HSET', job, 'state', state, 'ended_ms', int(now), 'cause', cause, 'why', why)
+  if state == 'expired' then
+    for _, value in ipairs({'expired', id, record[2]}) do events[#events + 1] = value end
+  end
   if state == 'dead' then
     events[#events + 1] = 'dead'
     events[#events + 1] = id

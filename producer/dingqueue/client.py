@@ -839,8 +839,12 @@ class _Line:
 def _calls(submitted: Submitted, job: Job) -> tuple[Call, ...]:
     match submitted:
         case Accepted(calls=calls):
+            if log.isEnabledFor(logging.DEBUG):
+                _note("job accepted", job)
             return calls
-        case Repeat():
+        case Repeat(state=state):
+            if log.isEnabledFor(logging.DEBUG):
+                _note("job known already", job, state=state)
             return ()
         case Full(waiting=waiting):
             problem = f"{job.destination}: {waiting} jobs wait there already, as many as it may hold"
@@ -849,6 +853,13 @@ def _calls(submitted: Submitted, job: Job) -> tuple[Call, ...]:
             raise _unknown(job.destination, known)
         case other:
             assert_never(other)
+
+
+def _note(message: str, job: Job, **more: str) -> None:
+    """The first line of a job's story; the worker's lines go on with the same ``job_id``. Never the text."""
+    fields = {"job_id": job.job_id, "destination": job.destination, "kind": job.kind, **more}
+    said = " ".join(f"{name}={value}" for name, value in fields.items())
+    log.debug("%s  %s", message, said, extra={"event": message, **fields})
 
 
 def _unknown(destination: str, known: Sequence[str]) -> InvalidJob:

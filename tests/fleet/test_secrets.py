@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import sys
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import redis
+import requests
 
+from dingqueue_worker.embedded import free_port
 from dingqueue_worker.sandbox.client import Space
 from support.events import Events
-from support.fleet import Fleet
+from support.fleet import Fleet, Process
+from support.waiting import wait_for
 
 TOKEN = "planted0token0of0the0robot0ops"
 SIGNING = "SECplanted0secret0of0the0robot0ops"
@@ -71,14 +75,22 @@ def _values(raw: Any, key: bytes) -> Iterator[bytes]:
             yield raw.get(key) or b""
 
 
-@pytest.mark.timeout(180)
-def test_nothing_planted_comes_out(space: Space) -> None:
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("form", ["human", "json"])
+def test_nothing_planted_comes_out(space: Space, form: str) -> None:
     space.robot(TOKEN, name="ops", secret=SIGNING)
     with (
-        Fleet(CONFIG, oapi_url=space.oapi_url, env={"PLANTED_TOKEN": TOKEN}) as fleet,
+        Fleet(CONFIG, oapi_url=space.oapi_url, env={"PLANTED_TOKEN": TOKEN, "DINGQUEUE_LOG": form}) as fleet,
         Events(fleet.broker_url) as events,
     ):
-        worker = fleet.worker(loglevel="DEBUG")
+        page, watched = free_port(), free_port()
+        flower = Process(
+            [sys.executable, "-m", "dingqueue_worker", "flower", "--port", str(watched)],
+            env={**fleet.env, "FLOWER_UNAUTHENTICATED_API": "1"}, log=fleet.folder / "flower.log",
+        )  # fmt: skip
+        fleet.processes.append(flower)
+        flower.wait_until_says("Flower is at")
+        worker = fleet.worker(loglevel="DEBUG", env={"DINGQUEUE_HEALTH": f"127.0.0.1:{page}"})
         worker.wait_until_says("ready.")
         fleet.beat()
         # Every kind of end: delivered, refused with an echo, lost, too slow, an unknown robot, a connection reset.
@@ -98,23 +110,43 @@ def test_nothing_planted_comes_out(space: Space) -> None:
         fleet.wait_for_end(jobs[-1])
         fleet.client.send("gone", TEXT)
         worker.wait_until_says("sender is broken")
-        lists = "".join(
-            fleet.command(*words).stdout
-            for words in (
-                ["lanes"],
-                ["lanes", "--json"],
-                ["dead", "list"],
-                ["dead", "list", "--json"],
-                ["status", *jobs],
-            )
-        )
+        commands = [
+            ["lanes"], ["lanes", "--json"], ["dead", "list"], ["dead", "list", "--json"], ["status", *jobs],
+            ["status", "--json", *jobs], ["metrics", "--once"], ["doctor"], ["doctor", "--json"], ["health", "--json"],
+        ]  # fmt: skip
+        lists = "".join(f"{done.stdout}{done.stderr}" for done in (fleet.command(*words) for words in commands))
+        (dead,) = [job_id for job_id in jobs if fleet.status(job_id).state == "dead"]
+        shown = fleet.command("dead", "show", dead).stdout
+
+        def get(port: int, *paths: str) -> bytes:
+            return b"".join(requests.get(f"http://127.0.0.1:{port}{path}", timeout=20).content for path in paths)
+
+        wait_for(lambda: dead.encode() in get(watched, "/api/tasks"), what="Flower has it")
+        name = next(iter(requests.get(f"http://127.0.0.1:{watched}/api/workers?refresh=1", timeout=20).json()))
 
         places = {
             "logs": fleet.logs().encode(),
             "events": events.text().encode(),
             "redis": everything_in(fleet.server.url),
             "commands": lists.encode(),
+            "metrics": get(page, "/metrics", "/metrics/fleet", "/readyz"),
+            "flower": get(
+                watched,
+                "/api/tasks",
+                f"/api/task/info/{dead}",
+                f"/task/{dead}",
+                "/tasks",
+                f"/worker/{name}",
+                "/metrics",
+            ),
         }
+        assert TEXT in shown, "a dead job's text is for the person who decides what becomes of it"
+        assert not [
+            spelling for secret in (TOKEN, SIGNING) for spelling in spellings(secret) if spelling in shown.encode()
+        ]
+        assert (b'"event": "attempt ended"' in places["logs"]) == (form == "json")
+        assert b"dingqueue_up 1.0" in places["metrics"]
+        assert b"dingqueue.send" in places["flower"]
         assert b"attempt ended" in places["logs"]
         assert b"task-succeeded" in places["events"]
         assert len(places["redis"]) > 1_000

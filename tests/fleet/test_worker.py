@@ -77,7 +77,10 @@ def test_events_of_many_jobs_share_messages_and_a_call_is_not_acknowledged_in_re
 
 
 def test_a_kill_in_mid_request_is_an_unknown_end_and_the_job_arrives(fleet: Fleet, space: Space) -> None:
-    workers = fleet.workers(2)
+    # At DEBUG they say what they have begun.
+    workers = [fleet.worker(loglevel="DEBUG") for _ in range(2)]
+    for one in workers:
+        one.wait_until_says("ready.")
     space.fault("slow", times=1, sender="ops", delay_s=60.0)
     job_id = fleet.client.send("ops", "once more")
     space.messages(count=1, robot="ops")
@@ -130,10 +133,11 @@ def test_a_server_without_a_file_is_warned_about(space: Space) -> None:
 
 
 def test_beat_runs_what_has_a_calendar(fleet: Fleet) -> None:
-    (worker,) = fleet.workers(1)
-    beat = fleet.beat()
+    worker = fleet.worker(loglevel="DEBUG")
+    worker.wait_until_says("ready.")
+    beat = fleet.beat(loglevel="DEBUG")
 
-    beat.wait_until_says("beat: Starting...")
+    beat.wait_until_says("beat starts")
     beat.wait_until_says("dingqueue.prune")
     worker.wait_until_says("Task dingqueue.prune")
 

@@ -150,10 +150,10 @@ class Fleet:
             one.wait_until_says("ready.")
         return started
 
-    def beat(self, *, env: Mapping[str, str] | None = None) -> Process:
+    def beat(self, *, loglevel: str = "INFO", env: Mapping[str, str] | None = None) -> Process:
         """A beat with a schedule file of its own, and a calendar that is quick."""
         name = f"b{len(self.processes)}"
-        command = ["-m", "celery", "-A", "support.quick_beat", "beat", "-l", "INFO"]
+        command = ["-m", "celery", "-A", "support.quick_beat", "beat", "-l", loglevel]
         env = {"PYTHONPATH": str(Path(__file__).parents[1]), **(env or {})}
         return self._process(name, [sys.executable, *command, "-s", str(self.folder / name)], env)
 

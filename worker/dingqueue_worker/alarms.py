@@ -15,7 +15,7 @@ from typing import TypeAlias
 from dingqueue.contract import SendJob, Terms, Text
 from dingqueue.lanes import Accepted, Call
 from dingqueue_worker.settings import Fleet
-from dingqueue_worker.store import Event, Store, StoreUnavailable
+from dingqueue_worker.store import DeadLetter, Event, Store, StoreUnavailable
 from dingqueue_worker.telemetry import event
 
 #: Alarms of one kind about one destination within this time are one message: a storm of deaths must not be a storm.
@@ -80,31 +80,26 @@ class Alarms:
 
     def __call__(self, happened: Event) -> None:
         """Tell it."""
-        message = {"dead": "job is dead", "broken": "sender is broken", "quota": "quota is running out"}.get(
-            happened.name, happened.name
-        )
-        event(message, level=logging.ERROR, subject=happened.subject, why=happened.why)
-        if happened.subject.startswith(_PREFIX) or not (self._to or self._hooked):
+        letter = self._letter(happened.subject) if happened.name == "dead" else None
+        _log(happened, letter)
+        # What expired was not worth sending any more, as the job or its lane said: a line, and no alarm.
+        told = self._to or self._hooked
+        if happened.name == "expired" or happened.subject.startswith(_PREFIX) or not told:
             return
         try:
-            alarm = self._alarm(happened)
+            alarm = _alarm(happened, letter)
             if self._hooked:
                 self._pending.put_nowait(alarm)
             if self._to:
                 self._submit(alarm, self._to)
         except (StoreUnavailable, queue.Full) as error:
-            event("alarm not raised", level=logging.ERROR, subject=happened.subject, error=type(error).__name__)
+            event("alarm not raised", level=logging.ERROR, why=f"of {happened.subject}", error=type(error).__name__)
 
-    def _alarm(self, happened: Event) -> Alarm:
-        letter = self._store.dead_letter(happened.subject) if happened.name == "dead" else None
-        return Alarm(
-            name=happened.name,
-            subject=happened.subject,
-            destination=letter.destination if letter else "",
-            kind=letter.kind if letter else "",
-            cause=letter.cause if letter else "",
-            reason=happened.why,
-        )
+    def _letter(self, job_id: str) -> DeadLetter | None:
+        try:
+            return self._store.dead_letter(job_id)
+        except StoreUnavailable:
+            return None
 
     def _submit(self, alarm: Alarm, to: str) -> None:
         about = alarm.destination or alarm.subject
@@ -130,6 +125,37 @@ class Alarms:
                 hook(alarm)
             except Exception:  # whatever the application's function does wrong, the next alarm is still told
                 logging.getLogger("dingqueue.worker").exception("on_dead_hook %s failed", path)
+
+
+def _log(happened: Event, letter: DeadLetter | None) -> None:
+    match happened.name:
+        case "expired":
+            event(
+                "job expired", level=logging.WARNING, job_id=happened.subject, destination=happened.why, state="expired"
+            )
+        case "dead":
+            event(
+                "job is dead", level=logging.ERROR, job_id=happened.subject,
+                destination=letter and letter.destination, kind=letter and letter.kind, state="dead",
+                attempt=letter and letter.attempts, cause=letter and letter.cause, why=happened.why,
+            )  # fmt: skip
+        case "broken":
+            event("sender is broken", level=logging.ERROR, sender=happened.subject, why=happened.why)
+        case "quota":
+            event("quota is running out", level=logging.ERROR, quota=happened.subject, why=happened.why)
+        case other:
+            event(other, level=logging.ERROR, why=f"{happened.subject}: {happened.why}")
+
+
+def _alarm(happened: Event, letter: DeadLetter | None) -> Alarm:
+    return Alarm(
+        name=happened.name,
+        subject=happened.subject,
+        destination=letter.destination if letter else "",
+        kind=letter.kind if letter else "",
+        cause=letter.cause if letter else "",
+        reason=happened.why,
+    )
 
 
 def _words(alarm: Alarm) -> str:

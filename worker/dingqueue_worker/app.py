@@ -6,11 +6,15 @@ import os
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 from celery import Celery
 from celery.app.amqp import AMQP
+from celery.signals import beat_init, celeryd_after_setup
 from kombu import Connection
 
 from dingqueue import broker, transport
@@ -19,7 +23,8 @@ from dingqueue.connections import celery_broker
 from dingqueue.files.store import FileStore, open_store
 from dingqueue.lanes import Call
 from dingqueue.routes import queue_name
-from dingqueue_worker import progress, schedule, tasks
+from dingqueue.servers import place
+from dingqueue_worker import logs, progress, schedule, tasks
 from dingqueue_worker.alarms import Alarms
 from dingqueue_worker.consumer import BundledEvents
 from dingqueue_worker.delivery import Delivery, InAppsName
@@ -36,6 +41,7 @@ from dingqueue_worker.pacer import Pacer, step
 from dingqueue_worker.results import Results
 from dingqueue_worker.settings import Settings
 from dingqueue_worker.store import Store
+from dingqueue_worker.telemetry import event
 from dingqueue_worker.tokens import Tokens
 
 T = TypeVar("T")
@@ -63,6 +69,32 @@ class _Connection(transport.Connection):
         return super().ensure_connection(*args, **waits | options)
 
 
+class _Fleet(Celery):
+    """Celery's app, whose programs print no banner where every line is to be JSON."""
+
+    lines_only = False
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - Celery's name
+        """Its warning of root is a line of the log: see ``logs.take_over``."""
+        worker = self._quiet(super().Worker)
+
+        def build(*args: Any, **options: Any) -> Any:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
+                return worker(*args, **options)
+
+        return build
+
+    @cached_property
+    def Beat(self) -> Any:  # noqa: N802 - Celery's name
+        """As ``Worker``."""
+        return self._quiet(super().Beat)
+
+    def _quiet(self, program: Any) -> Any:
+        return lambda *args, **options: program(*args, **options | ({"quiet": True} if self.lines_only else {}))
+
+
 class _Amqp(AMQP):
     Connection = _Connection
     BrokerConnection = _Connection
@@ -70,7 +102,8 @@ class _Amqp(AMQP):
 
 def create_app(settings: Settings) -> Celery:
     """A Celery app that delivers: ``celery -A dingqueue_worker.main worker`` and ``beat`` run it."""
-    app = Celery("dingqueue", amqp=_Amqp, set_as_current=False, fixups=[])
+    app = _Fleet("dingqueue", amqp=_Amqp, set_as_current=False, fixups=[])
+    _speak(app, settings)
     app.conf.update(broker.configuration(settings.prefix), **_worker_configuration(settings))
 
     store = per_process(
@@ -146,6 +179,37 @@ def create_app(settings: Settings) -> Celery:
     return app
 
 
+def _speak(app: _Fleet, settings: Settings) -> None:
+    """Have its programs log as the settings say, and each say first what it is."""
+    logs.take_over(settings.log)
+    app.lines_only = settings.log == "json"
+    if app.lines_only:
+        logs.say_in_lines()
+
+    def starts(instance: Any, **_: Any) -> None:
+        if instance.app is app:
+            _says_what_it_is("worker starts", settings, concurrency=instance.concurrency)
+
+    def ticks(sender: Any, **_: Any) -> None:
+        if sender.app is app:
+            _says_what_it_is("beat starts", settings)
+
+    celeryd_after_setup.connect(starts, weak=False)
+    beat_init.connect(ticks, weak=False)
+
+
+def _says_what_it_is(message: str, settings: Settings, *, concurrency: int | None = None) -> None:
+    event(
+        message,
+        version=version("dingqueue"),
+        broker=place(settings.broker_url),
+        lanes=place(settings.state_url),
+        queue=queue_name(settings.prefix),
+        destinations=len(settings.destinations),
+        concurrency=concurrency,
+    )
+
+
 def _shared_files(settings: Settings, store: Store, files: FileStore) -> Files:
     fleet = settings.fleet
     fetcher = Fetcher(
@@ -215,6 +279,8 @@ def _worker_configuration(settings: Settings) -> dict[str, Any]:
         "task_acks_late": False,
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": False,
+        # Nothing unacknowledged is held, so there is nothing to make room for after a lost connection.
+        "worker_enable_prefetch_count_reduction": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # Never give up on the broker, not at start and not when Redis is full.
         "broker_connection_retry_on_startup": True,

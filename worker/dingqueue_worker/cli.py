@@ -439,7 +439,8 @@ def _celery(config: Path | None, *words: str) -> None:
     from celery.bin.celery import celery
 
     celery.params[0].default = app
-    sys.exit(celery.main(args=list(words), standalone_mode=False))
+    # Quiet: Celery's banner says in twenty lines what "worker starts" says in one.
+    sys.exit(celery.main(args=["--quiet", *words], standalone_mode=False))
 
 
 def _fleet(config: Path | None) -> Any:

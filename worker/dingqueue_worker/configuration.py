@@ -28,6 +28,7 @@ from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
 from dingqueue_worker.files.addresses import checked_host
 from dingqueue_worker.health import host_and_port
 from dingqueue_worker.settings import App, Destination, Fleet, Organisation, Person, Robot, Secret, Settings
+from dingqueue_worker.telemetry import Form, form_of
 
 DEFAULT_CONFIG = "dingqueue.toml"
 DEFAULT_OAPI_URL = "https://oapi.dingtalk.com"
@@ -57,7 +58,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     Args:
         environ: ``DINGQUEUE_CONFIG`` (default ``dingqueue.toml``), ``DINGQUEUE_BROKER_URL``, ``DINGQUEUE_STATE_URL``,
             ``DINGQUEUE_FILES_URL``, ``DINGQUEUE_OAPI_URL``, ``DINGQUEUE_API_URL``, ``DINGQUEUE_PREFIX``,
-            ``DINGQUEUE_HEALTH``, and whatever ``${NAME}`` asks for.
+            ``DINGQUEUE_HEALTH``, ``DINGQUEUE_LOG``, and whatever ``${NAME}`` asks for.
 
     Raises:
         ConfigurationError: With every problem that was found, not only the first.
@@ -65,6 +66,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     problems: list[str] = []
     urls = _urls(environ, problems)
     health = _health(environ.get("DINGQUEUE_HEALTH"), problems)
+    log = _log(environ.get("DINGQUEUE_LOG"), problems)
     prefix = environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
     if not _PREFIX.fullmatch(prefix):
         problems.append(f"DINGQUEUE_PREFIX: expected a word like {DEFAULT_PREFIX}, found {_shown(prefix)}")
@@ -85,6 +87,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         **urls,
         prefix=prefix,
         health=health,
+        log=log,
         robots=MappingProxyType(robots),
         apps=MappingProxyType(apps),
         organisations=MappingProxyType(organisations),
@@ -695,6 +698,14 @@ def _health(text: str | None, problems: list[str]) -> tuple[str, int] | None:
     except ValueError as error:
         problems.append(f"DINGQUEUE_HEALTH: {error}; found {_shown(text)}")
         return None
+
+
+def _log(text: str | None, problems: list[str]) -> Form:
+    try:
+        return form_of(text)
+    except ValueError as error:
+        problems.append(f"DINGQUEUE_LOG: {error}; found {_shown(text)}")
+        return "human"
 
 
 # --- Words without secrets ----------------------------------------------------------------------------------------

@@ -25,5 +25,7 @@ def fold(store: Store, destination: str, *, expires_s: float) -> tuple[Call, ...
     digest = digest_of(waiting)
     outcome, calls = store.fold(destination, digest, [job.job_id for job, _ in waiting], expires_s=expires_s)
     if outcome == "folded":
+        for job, _ in waiting:
+            event("job merged", job_id=job.job_id, destination=destination, state="merged", into=digest.job_id)
         event("messages became one", destination=destination, job_id=digest.job_id, members=len(waiting))
     return calls

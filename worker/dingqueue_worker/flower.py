@@ -24,8 +24,10 @@ from dingqueue.connections import celery_broker
 from dingqueue.environment import resolved
 from dingqueue.routes import DEFAULT_PREFIX
 from dingqueue.transport import Amqp
+from dingqueue_worker import logs
 from dingqueue_worker.console import Exit, Stop, broker_option, port_words, say
 from dingqueue_worker.located import located
+from dingqueue_worker.telemetry import Form, form_of
 
 #: Flower's own default keeps 100,000, which is hundreds of megabytes of rows that nobody scrolls to.
 _MOST_TASKS = 10_000
@@ -87,6 +89,10 @@ def flower(
     dingqueue flower --address 0.0.0.0 --users file:/run/secrets/flower_users
     """
     try:
+        form = form_of(os.environ.get("DINGQUEUE_LOG"))
+    except ValueError as error:
+        raise Stop(Exit.USAGE, f"DINGQUEUE_LOG: {error}") from error
+    try:
         who = names_and_passwords(users, from_environment=os.environ.get("DINGQUEUE_FLOWER_USERS") == users)
     except ValueError as error:
         raise Stop(Exit.USAGE, str(error)) from error
@@ -114,7 +120,7 @@ def flower(
             f"--address {flower_options.address or '(all)'}: whoever reaches it would see every task; "
             "give --users file:PATH (or Flower's --auth), or bind it to 127.0.0.1",
         )
-    _serve(app(broker_at, prefix=os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX))
+    _serve(app(broker_at, prefix=os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX), form)
 
 
 def guarded(*, address: str, unix_socket: str, logins: bool) -> bool:
@@ -169,9 +175,11 @@ def app(broker_url: str, *, prefix: str) -> Celery:
     return watching
 
 
-def _serve(watching: Celery) -> None:
+def _serve(watching: Celery, form: Form) -> None:
     flower_command.extract_settings()
     flower_command.setup_logging()
+    if form == "json":
+        logs.configure(form)
     loop = IOLoop.current()
     shown = Flower(
         capp=watching, options=flower_options, events=_events(watching, loop), io_loop=loop, **flower_settings

@@ -160,6 +160,8 @@ class Settings:
     prefix: str = "dq:"
     #: Where each process says whether it makes progress; None says it nowhere.
     health: tuple[str, int] | None = None
+    #: How log lines look.
+    log: Literal["human", "json"] = "human"
     robots: Mapping[str, Robot] = field(default_factory=dict)
     apps: Mapping[str, App] = field(default_factory=dict)
     organisations: Mapping[str, Organisation] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from dingqueue_worker.backoff import delay_s
 from dingqueue_worker.outcome import Dead, Ended, Retry, Snooze, Unknown
 from dingqueue_worker.settings import Fleet
 from dingqueue_worker.store import Event, Settled, Stale, Started, Store, StoreUnavailable
-from dingqueue_worker.telemetry import event
+from dingqueue_worker.telemetry import acknowledged, event
 
 #: An attempt's lease: two whole requests, and room for a slow machine.
 _LEASE_PER_REQUEST = 2.0
@@ -177,7 +177,13 @@ def report(job_id: str, destination: str, carry_out: Callable[[], tuple[Started,
     try:
         result = carry_out()
     except StoreUnavailable as error:
-        event("state not reached, the job is called again", level=logging.WARNING, job_id=job_id, error=str(error))
+        event(
+            "state not reached, the job is called again",
+            level=logging.WARNING,
+            job_id=job_id,
+            destination=destination,
+            error=str(error),
+        )
         raise Ignore from None
     if isinstance(result, Stale):
         event("stale call", level=logging.DEBUG, job_id=job_id, destination=destination, state=result.state)
@@ -188,7 +194,7 @@ def report(job_id: str, destination: str, carry_out: Callable[[], tuple[Started,
     why = getattr(outcome, "why", "")
     event(
         "attempt ended",
-        level=logging.INFO if settled.state != "dead" else logging.ERROR,
+        level=logging.WARNING if isinstance(outcome, Retry | Unknown) else logging.INFO,
         job_id=job_id,
         destination=destination,
         sender=started.sender,
@@ -198,6 +204,7 @@ def report(job_id: str, destination: str, carry_out: Callable[[], tuple[Started,
         part=f"{started.step + 1}/{ended.steps}" if ended.steps > 1 else None,
         took_ms=round((time.monotonic() - began_s) * 1000),
         why=why,
+        receipt=acknowledged(getattr(outcome, "receipt", {})),
     )
     if settled.state in {"delivered", "accepted"}:
         return settled.state

@@ -1,6 +1,6 @@
 -- start(job id, grant, lease_ms) = ARGV[3..5]
 -- May this attempt be made? Stamps the permit and the lease anew.
--- Returns  {"started", body, sender, step, attempts, fails, notes} | {"stale", state, calls}
+-- Returns  {"started", body, sender, step, attempts, fails, notes} | {"stale", state, calls, events}
 -- Cost     O(log n), n permits of a window.
 
 local id, grant, lease_ms = ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -8,8 +8,8 @@ local job = base .. 'job:' .. id
 local record = redis.call('HMGET', job, 'state', 'grant', 'destination', 'sender', 'expires_ms', 'step', 'attempts', 'fails', 'notes',
   'score', 'way')
 local state, destination, sender = record[1], record[3], record[4]
-if not state then return {'stale', 'gone', calls} end
-if state ~= 'called' or record[2] ~= grant then return {'stale', state, calls} end
+if not state then return {'stale', 'gone', calls, events} end
+if state ~= 'called' or record[2] ~= grant then return {'stale', state, calls, events} end
 
 local permit = id .. '/' .. grant
 local step = tonumber(record[6] or 0)
@@ -35,7 +35,7 @@ if shut or expired then
   end
   look(destination, MOST_CALLS)
   take_turns()
-  return {'stale', expired and 'expired' or 'closed', calls}
+  return {'stale', expired and 'expired' or 'closed', calls, events}
 end
 
 local ends = now + lease_ms

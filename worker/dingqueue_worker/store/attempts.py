@@ -104,7 +104,7 @@ class Attempts(Door):
         """
         reply = ask(lambda: self._start(job_id, grant, lease_ms))
         if reply[0] != "started":
-            return Stale(state=reply[1], calls=calls_from(reply[2]))
+            return Stale(state=reply[1], calls=calls_from(reply[2]), events=events_from(reply[3]))
         _, body, sender, step, attempts, fails, notes = reply
         return Started(
             job=from_wire(body),

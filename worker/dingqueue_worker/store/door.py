@@ -33,8 +33,8 @@ class StoreUnavailable(Exception):
 class Event:
     """What a script asks for.
 
-    A person should hear once that a job is ``dead`` or a sender ``broken``, and why; or somebody should fold what waits
-    in a lane (``digest``).
+    A person should hear once that a job is ``dead`` or a sender ``broken``, and why; the log, that a job ``expired``
+    (``why`` is its destination); or somebody should fold what waits in a lane (``digest``).
     """
 
     name: str
