@@ -8,6 +8,7 @@ import pytest
 
 from dingqueue.contract import AssignJob, Markdown, Mention, SendJob
 from dingqueue.lanes import Call
+from dingqueue_worker import digests
 from support.state import State, lane, sender
 
 REST_MS = 6_000
@@ -32,7 +33,7 @@ def asked(ops: State) -> list[str]:
 
 def fold(ops: State, job_id: str = "digest-1") -> tuple[str, tuple[Call, ...]]:
     members = [job.job_id for job, _ in ops.store.foldable("ops", most=500)]
-    return ops.store.fold("ops", digest(ops, members, job_id), members, expires_s=86_400)
+    return ops.store.fold("ops", digest(ops, members, job_id), members)
 
 
 def storm(ops: State, count: int = 24) -> tuple[str, list[str]]:
@@ -107,7 +108,7 @@ def test_a_digest_is_all_or_nothing(ops: State) -> None:
     asked(ops)
     ops.lanes.cancel(members[1])
 
-    outcome, calls = ops.store.fold("ops", digest(ops, members), members, expires_s=60)
+    outcome, calls = ops.store.fold("ops", digest(ops, members), members)
 
     assert (outcome, calls) == ("changed", ())
     assert [ops.state_of(job_id) for job_id in members] == ["waiting", "cancelled", "waiting"]
@@ -122,10 +123,37 @@ def test_what_cannot_be_folded_goes_alone(ops: State) -> None:
     assert asked(ops) == ["ops"]
     assert ops.store.foldable("ops", most=500) == []
 
-    outcome, (call,) = ops.store.fold("ops", None, (), expires_s=60)
+    outcome, (call,) = ops.store.fold("ops", None, ())
 
     assert outcome == "single"
     assert call.job_id == "work-0"
+
+
+def test_a_digest_that_cannot_be_written_holds_up_nobody(ops: State, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(waiting: Sequence[object]) -> SendJob:
+        raise ValueError("the words")
+
+    _, members = storm(ops, 3)
+    ops.clock.pass_ms(REST_MS)
+    asked(ops)
+
+    (call,) = digests.fold(ops.store, "ops", write=fail)
+
+    assert call.job_id == members[0]
+    assert "no digest could be written" in caplog.text
+    assert "the words" not in caplog.text
+
+
+def test_any_worker_may_fold_and_the_digest_expires_as_its_lane_says(ops: State) -> None:
+    storm(ops, 3)
+    ops.clock.pass_ms(REST_MS)
+    asked(ops)
+
+    (call,) = digests.fold(ops.store, "ops")
+
+    status = ops.lanes.status(call.job_id)
+    assert status is not None
+    assert status.expires_at.timestamp() * 1000 == ops.clock.now_ms + 86_400_000
 
 
 def test_a_digest_is_not_folded_again(ops: State) -> None:

@@ -208,7 +208,7 @@ class World:
     def fold(self, destination: str) -> None:
         waiting = self.state.store.foldable(destination, most=50)
         if len(waiting) < 2:
-            self.hear(self.state.store.fold(destination, None, (), expires_s=60)[1])
+            self.hear(self.state.store.fold(destination, None, ())[1])
             return
         members = [job.job_id for job, _ in waiting]
         digest = SendJob(
@@ -218,7 +218,7 @@ class World:
         )
         if self.dice.random() < 0.2:
             self.hear(self.state.lanes.cancel(self.dice.choice(members))[1])
-        outcome, calls = self.state.store.fold(destination, digest, members, expires_s=600)
+        outcome, calls = self.state.store.fold(destination, digest, members)
         if outcome == "folded":
             self.submitted.append(digest.job_id)
         self.hear(calls)

@@ -119,7 +119,7 @@ def create_app(settings: Settings) -> Celery:
             fleet=settings.fleet,
             publish=_publisher(app),
             tell=alarms(),
-            fold=lambda destination: fold(store(), destination, expires_s=settings.destinations[destination].expires_s),
+            fold=lambda destination: fold(store(), destination),
             who=_who("worker"),
         )
     )

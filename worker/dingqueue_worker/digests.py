@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from dingqueue.contract import SendJob
 from dingqueue.lanes import Call
 from dingqueue.messages.digest import digest_of
 from dingqueue_worker.store import Store
@@ -11,19 +17,34 @@ from dingqueue_worker.telemetry import event
 MOST_MEMBERS = 500
 
 
-def fold(store: Store, destination: str, *, expires_s: float) -> tuple[Call, ...]:
+class Write(Protocol):
+    """Makes one message of several, each with the instant it was submitted."""
+
+    def __call__(self, waiting: Sequence[tuple[SendJob, datetime]], /) -> SendJob: ...
+
+
+def fold(store: Store, destination: str, *, write: Write = digest_of) -> tuple[Call, ...]:
     """Put one digest in the place of the messages that wait in a lane, and say what may be called now.
 
-    When they changed meanwhile (one was cancelled) nothing happens, and the lane asks again.
+    When they changed meanwhile (one was cancelled) nothing happens, and the lane asks again. Where no digest can be
+    written of them, they go one by one.
 
     Raises:
         StoreUnavailable: Redis did not answer; the lane asks again.
     """
     waiting = store.foldable(destination, most=MOST_MEMBERS)
-    if len(waiting) < 2:
-        return store.fold(destination, None, (), expires_s=expires_s)[1]
-    digest = digest_of(waiting)
-    outcome, calls = store.fold(destination, digest, [job.job_id for job, _ in waiting], expires_s=expires_s)
+    digest = None
+    if len(waiting) > 1:
+        try:
+            digest = write(waiting)
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not hold up a lane for ever
+            # Its text could hold a message's.
+            event(
+                "no digest could be written", level=logging.ERROR, destination=destination, error=type(error).__name__
+            )
+    if digest is None:
+        return store.fold(destination, None, ())[1]
+    outcome, calls = store.fold(destination, digest, [job.job_id for job, _ in waiting])
     if outcome == "folded":
         for job, _ in waiting:
             event("job merged", job_id=job.job_id, destination=destination, state="merged", into=digest.job_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import threading
 import time
@@ -104,6 +105,8 @@ class Pacer:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            with self._wake:
+                self._look_at_s = math.inf  # who wants a look from now on may not be seen by this one
             try:
                 wait_s = self._round()
                 self._reached()
@@ -119,7 +122,7 @@ class Pacer:
                 wait_s = _AGAIN_S
             self.looked_s = time.monotonic()
             with self._wake:
-                self._look_at_s = time.monotonic() + wait_s
+                self._look_at_s = min(self._look_at_s, time.monotonic() + wait_s)
                 while not self._stopping.is_set() and (left_s := self._look_at_s - time.monotonic()) > 0:
                     self._wake.wait(left_s)
 

@@ -49,16 +49,13 @@ class Waiting(Door):
                     found.append((job, datetime.fromtimestamp(int(submitted_ms) / 1000, UTC)))
         return found
 
-    def fold(
-        self, destination: str, digest: SendJob | None, members: Sequence[str], *, expires_s: float
-    ) -> tuple[str, tuple[Call, ...]]:
+    def fold(self, destination: str, digest: SendJob | None, members: Sequence[str]) -> tuple[str, tuple[Call, ...]]:
         """Put a digest in the place of the jobs it tells of: ``folded``, or ``changed`` (nothing happened), and calls.
 
         Without a digest the lane's first job goes as it is: ``single``.
         """
-        expires_ms = round(expires_s * 1000)
-        row: tuple[Argument, ...] = (destination, "", "", expires_ms, "")
+        row: tuple[Argument, ...] = (destination, "", "", "")
         if digest:
-            row = (destination, digest.job_id, to_wire(digest), expires_ms, digest.terms.on_unknown, *members)
+            row = (destination, digest.job_id, to_wire(digest), digest.terms.on_unknown, *members)
         reply = ask(lambda: self._fold(*row))
         return reply[0], calls_from(reply[1])
