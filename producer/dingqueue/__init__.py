@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         Card,
         Feed,
         FeedItem,
+        Job,
         Link,
         Markdown,
         Mention,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     )
     from dingqueue.errors import DingqueueError, EnqueueFailed, InvalidJob, LaneFull, UnknownContract
     from dingqueue.jobs import EVERYONE, assign_job, job_id_for, send_job, share_job
-    from dingqueue.status import Status
+    from dingqueue.status import State, Status
 else:
     # A name is loaded when it is asked for: the client brings Celery and Redis, which take half a second, and pytest
     # loads our plugin in every run of whoever has dingqueue installed.
@@ -31,12 +32,12 @@ else:
     _HOMES = {
         "client": ("Client",),
         "contract": (
-            "AssignJob", "Button", "Card", "Feed", "FeedItem", "Link", "Markdown", "Mention", "SendJob", "ShareJob", "StoredFile",
+            "AssignJob", "Button", "Card", "Feed", "FeedItem", "Job", "Link", "Markdown", "Mention", "SendJob", "ShareJob", "StoredFile",
             "Text",
         ),
         "errors": ("DingqueueError", "EnqueueFailed", "InvalidJob", "LaneFull", "UnknownContract"),
         "jobs": ("EVERYONE", "assign_job", "job_id_for", "send_job", "share_job"),
-        "status": ("Status",),
+        "status": ("State", "Status"),
     }  # fmt: skip
 
     def __getattr__(name):
@@ -62,12 +63,14 @@ __all__ = [
     "Feed",
     "FeedItem",
     "InvalidJob",
+    "Job",
     "LaneFull",
     "Link",
     "Markdown",
     "Mention",
     "SendJob",
     "ShareJob",
+    "State",
     "Status",
     "StoredFile",
     "Text",

@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures import wait as wait_for_futures
@@ -59,11 +59,12 @@ from dingqueue.hands import Closed, Hands
 from dingqueue.jobs import People, assign_job, checked, send_job, share_job
 from dingqueue.lanes import Accepted, Call, Carries, Full, Lanes, Left, Repeat, Submitted, UnknownDestination
 from dingqueue.messages import Rung
+from dingqueue.nowhere import outbox_of
 from dingqueue.preview import Preview
 from dingqueue.preview import preview as preview_job
-from dingqueue.routes import DEFAULT_PREFIX
+from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
 from dingqueue.servers import Refusal, Servers, refusal, servers
-from dingqueue.status import Status
+from dingqueue.status import CancelEnd, Status
 
 log = logging.getLogger("dingqueue")
 
@@ -128,7 +129,8 @@ class Client:
 
     Args:
         broker_url: Celery's broker; default ``DINGQUEUE_BROKER_URL``, else Redis on this machine. ``file:PATH`` names
-            a file that holds it. ``dingqueue.addresses`` has the forms: TLS, sockets, Sentinel.
+            a file that holds it. ``dingqueue.addresses`` has the forms: TLS, sockets, Sentinel. ``console://`` shows
+            jobs on stderr and ``null://`` forgets them, for a machine without Redis.
         state_url: The Redis that holds the lanes; default ``DINGQUEUE_STATE_URL``, else the broker.
         enqueue_timeout_s: A call returns or raises ``EnqueueFailed`` within this time, whatever Redis does; with a file
             to store, one second more for each of its megabytes.
@@ -150,7 +152,9 @@ class Client:
             raise ValueError(
                 f"enqueue_timeout_s: a number of seconds above 0 and up to 3600, not {enqueue_timeout_s!r}"
             )
-        self._at = servers(broker_url, state_url)
+        #: Where jobs go instead of Redis, by a URL that says so.
+        self._nowhere = outbox_of(broker_url or os.environ.get("DINGQUEUE_BROKER_URL") or "")
+        self._at = servers(DEFAULT_BROKER_URL if self._nowhere else broker_url, None if self._nowhere else state_url)
         named = files_url or os.environ.get("DINGQUEUE_FILES_URL")
         self._files_url = resolved_files_url(named) if named else self._at.state_url
         _check_files_url(self._files_url)
@@ -298,7 +302,7 @@ class Client:
         return self._share(share_job(destination, _NO_FILE_YET, **options), file, name=name, zip_it=zip)
 
     def _share(self, draft: ShareJob, file: Source, *, name: str | None, zip_it: bool) -> str:
-        box = outbox.current()
+        box = self._box()
         carries = None if box else self._carries(draft.destination)
         most_bytes = MAX_FILE_BYTES if carries is None or carries.files_bytes is None else carries.files_bytes
         zip_it = zip_it or (carries is not None and carries.zips)
@@ -335,7 +339,7 @@ class Client:
         return self._enqueue(checked(job))
 
     def _enqueue(self, job: Job, deadline_s: float | None = None) -> str:
-        if box := outbox.current():
+        if box := self._box():
             return box.accept(job)
         deadline_s = time.monotonic() + self._timeout_s if deadline_s is None else deadline_s
         line = self._connected()
@@ -359,15 +363,18 @@ class Client:
         built = [_built(number, job) for number, job in enumerate(jobs)]
         if not built:
             return []
-        if box := outbox.current():
+        if box := self._box():
             return [box.accept(job) for job in built]
-        deadline_s = time.monotonic() + self._timeout_s * max(1.0, len(built) / _JOBS_A_TIMEOUT)
+        deadline_s = self._deadline_of_many(built)
         line, future = self._begin(lambda line: line.submit_many(built, deadline_s))
         calls, problem = self._result(future, deadline_s, built)
         line.publish(calls, deadline_s)
         if problem:
             raise problem
         return [job.job_id for job in built]
+
+    def _deadline_of_many(self, jobs: Sequence[Job]) -> float:
+        return time.monotonic() + self._timeout_s * max(1.0, len(jobs) / _JOBS_A_TIMEOUT)
 
     async def asend(self, destination: str, text: str | Content | None = None, **options: Unpack[_SendOptions]) -> str:
         """``send`` for an event loop, which is never blocked."""
@@ -383,12 +390,27 @@ class Client:
             return await self._aenqueue(share_job(destination, file, **options))
         return await asyncio.to_thread(self.share, destination, file, **options)
 
+    async def asend_many(self, jobs: Iterable[Job | Mapping[str, Any]]) -> list[str]:
+        """``send_many`` for an event loop."""
+        built = [_built(number, job) for number, job in enumerate(jobs)]
+        if not built:
+            return []
+        if box := self._box():
+            return [box.accept(job) for job in built]
+        deadline_s = self._deadline_of_many(built)
+        line, future = self._begin(lambda line: line.submit_many(built, deadline_s))
+        calls, problem = await self._aresult(future, deadline_s, built)
+        await line.apublish(calls, deadline_s)
+        if problem:
+            raise problem
+        return [job.job_id for job in built]
+
     async def aenqueue(self, job: Job) -> str:
         """``enqueue`` for an event loop."""
         return await self._aenqueue(checked(job))
 
     async def _aenqueue(self, job: Job) -> str:
-        if box := outbox.current():
+        if box := self._box():
             return box.accept(job)
         deadline_s = time.monotonic() + self._timeout_s
         line, future = self._begin(lambda line: line.submit(job))
@@ -398,20 +420,66 @@ class Client:
 
     async def astatus(self, job_id: str) -> Status | None:
         """``status`` for an event loop."""
-        if box := outbox.current():
+        if box := self._box():
             return box.status(job_id)
         _, future = self._begin(lambda line: line.status(job_id))
         return await self._aresult(future, time.monotonic() + self._timeout_s)
 
-    async def acancel(self, job_id: str) -> str:
+    async def await_end(self, job_id: str, *, timeout_s: float) -> Status | None:
+        """``wait`` for an event loop."""
+        deadline_s = time.monotonic() + timeout_s
+        for wait_s in _waits():
+            status = await self.astatus(job_id)
+            left_s = deadline_s - time.monotonic()
+            if status is None or status.ended or left_s <= 0 or self._box():
+                return status
+            await asyncio.sleep(min(wait_s, left_s))
+        raise AssertionError("there is always a next wait")
+
+    async def acancel(self, job_id: str) -> CancelEnd:
         """``cancel`` for an event loop."""
-        if box := outbox.current():
+        if box := self._box():
             return box.cancel(job_id)
         deadline_s = time.monotonic() + self._timeout_s
         line, future = self._begin(lambda line: line.cancel(job_id))
         state, calls = await self._aresult(future, deadline_s)
         await line.apublish(calls, deadline_s)
         return state
+
+    async def acomplete(self, job_id: str) -> str:
+        """``complete`` for an event loop."""
+        return await self._achange(job_id, "complete", lambda left: completion_of(job_id, left))
+
+    async def acheck(self, job_id: str) -> str:
+        """``check`` for an event loop."""
+        return await self._achange(job_id, "check", lambda left: check_of(job_id, left))
+
+    async def areassign(
+        self,
+        job_id: str,
+        *,
+        to: People = (),
+        subject: str | None = None,
+        description: str | None = None,
+        due: datetime | None = None,
+        key: str | None = None,
+    ) -> str:
+        """``reassign`` for an event loop."""
+        change = work_change(to=to, subject=subject, description=description, due=due)
+        return await self._achange(
+            job_id, "reassign", lambda left: reassignment_of(job_id, left, change, key=key), change
+        )
+
+    async def _achange(
+        self, job_id: str, action: Action, build: Callable[[Left | None], ChangeJob], change: WorkChange | None = None
+    ) -> str:
+        if box := self._box():
+            return _kept_change(box, job_id, action, change)
+        deadline_s = time.monotonic() + self._timeout_s
+        line, future = self._begin(lambda line: line.change(job_id, build))
+        new_id, calls = await self._aresult(future, deadline_s)
+        await line.apublish(calls, deadline_s)
+        return new_id
 
     def preview(self, job: Job, *, keywords: Sequence[str] = (), people: Mapping[str, Rung] | None = None) -> Preview:
         """What DingTalk would get for a job, in bytes and with warnings. Sends nothing, connects to nothing."""
@@ -423,7 +491,7 @@ class Client:
         Raises:
             EnqueueFailed: Redis did not answer in time.
         """
-        if box := outbox.current():
+        if box := self._box():
             return box.status(job_id)
         _, future = self._begin(lambda line: line.status(job_id))
         return self._result(future, time.monotonic() + self._timeout_s)
@@ -434,17 +502,17 @@ class Client:
         Raises:
             EnqueueFailed: Redis did not answer in time; waiting again is fine.
         """
-        pause, deadline_s, wait_s = Event(), time.monotonic() + timeout_s, 0.05
-        while True:
+        pause, deadline_s = Event(), time.monotonic() + timeout_s
+        for wait_s in _waits():
             status = self.status(job_id)
             left_s = deadline_s - time.monotonic()
             # In an outbox nothing ends by itself.
-            if status is None or status.ended or left_s <= 0 or outbox.current():
+            if status is None or status.ended or left_s <= 0 or self._box():
                 return status
             pause.wait(min(wait_s, left_s))
-            wait_s = min(wait_s * 1.5, 1.0)
+        raise AssertionError("there is always a next wait")
 
-    def cancel(self, job_id: str) -> str:
+    def cancel(self, job_id: str) -> CancelEnd:
         """End a job that is not at DingTalk yet, or have what it left there taken back.
 
         An app's robot and work notifications can be taken back for 24 hours, a todo at any time, a webhook robot's
@@ -457,7 +525,7 @@ class Client:
         Raises:
             EnqueueFailed: Redis did not answer in time; whether the job was cancelled is then unknown.
         """
-        if box := outbox.current():
+        if box := self._box():
             return box.cancel(job_id)
         deadline_s = time.monotonic() + self._timeout_s
         line, future = self._begin(lambda line: line.cancel(job_id))
@@ -524,10 +592,8 @@ class Client:
     def _change(
         self, job_id: str, action: Action, build: Callable[[Left | None], ChangeJob], change: WorkChange | None = None
     ) -> str:
-        if box := outbox.current():
-            if (known := box.status(job_id)) is None:
-                raise InvalidJob("job_id", f"nobody knows the job {job_id!r}")
-            return box.accept(unplaced(job_id, known.destination, action, change))
+        if box := self._box():
+            return _kept_change(box, job_id, action, change)
         deadline_s = time.monotonic() + self._timeout_s
         line, future = self._begin(lambda line: line.change(job_id, build))
         new_id, calls = self._result(future, deadline_s)
@@ -551,6 +617,10 @@ class Client:
     ) -> None:
         """Close."""
         self.close()
+
+    def _box(self) -> outbox.Outbox | None:
+        """A test's, which may come and go; else the one that the URL names."""
+        return outbox.current() or self._nowhere
 
     def _connected(self) -> _Line:
         process = _process()
@@ -598,6 +668,20 @@ class Client:
             self._at.failed(Refusal(said=f"{also}did not answer in time (enqueue_timeout_s is {self._timeout_s:g})")),
             jobs=jobs,
         )
+
+
+def _kept_change(box: outbox.Outbox, job_id: str, action: Action, change: WorkChange | None) -> str:
+    if (known := box.status(job_id)) is None:
+        raise InvalidJob("job_id", f"nobody knows the job {job_id!r}")
+    return box.accept(unplaced(job_id, known.destination, action, change))
+
+
+def _waits() -> Iterator[float]:
+    """Seconds between looks at a job: most end soon, and some wait for hours."""
+    wait_s = 0.05
+    while True:
+        yield wait_s
+        wait_s = min(wait_s * 1.5, 1.0)
 
 
 #: How often this process or one before it was forked: a process id alone may come back.
@@ -760,7 +844,7 @@ class _Line:
         except redis.RedisError as error:
             raise self._refused(error) from error
 
-    def cancel(self, job_id: str) -> tuple[str, tuple[Call, ...]]:
+    def cancel(self, job_id: str) -> tuple[CancelEnd, tuple[Call, ...]]:
         try:
             state, calls = self._lanes.cancel(job_id)
             left = self._lanes.left(job_id) if state == "recall" else None
@@ -816,7 +900,9 @@ class _Line:
         except Exception as error:  # noqa: BLE001 - the job is accepted: whatever the broker's library raises, it is called again
             self._broker_rests_until_s = time.monotonic() + _BROKER_REST_S
             log.warning(
-                "calls not published; the pacer repeats them",
+                "%d calls not published (%s): their jobs are safe, and workers call them again",
+                len(calls),
+                type(error).__name__,
                 extra={"calls": len(calls), "error": type(error).__name__},
             )
 

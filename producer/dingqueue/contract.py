@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, TypeVar, assert_never
@@ -104,7 +104,7 @@ class Card:
 
     title: str
     text: str
-    buttons: tuple[Button, ...]
+    buttons: Sequence[Button]
     horizontal: bool = False
 
 
@@ -121,7 +121,7 @@ class FeedItem:
 class Feed:
     """A feed card: several links with pictures. It cannot ring anybody."""
 
-    items: tuple[FeedItem, ...]
+    items: Sequence[FeedItem]
 
 
 Content: TypeAlias = Text | Markdown | Link | Card | Feed

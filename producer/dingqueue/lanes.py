@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from dingqueue.contract import Job, Kind, to_wire
 from dingqueue.routes import DEFAULT_PREFIX, key_base, need_of
 from dingqueue.scripts import Argument, ClockMs, Script, prelude, source
-from dingqueue.status import Status
+from dingqueue.status import State, Status
 
 if TYPE_CHECKING:  # whoever only reads a Status does not load Redis's client
     import redis
@@ -141,7 +141,7 @@ class Lanes:
         reply = self._status(job_id)
         return _status(job_id, reply) if reply else None
 
-    def cancel(self, job_id: str) -> tuple[str, tuple[Call, ...]]:
+    def cancel(self, job_id: str) -> tuple[State | Literal["recall", "gone"], tuple[Call, ...]]:
         """End a job that is not at DingTalk yet.
 
         Returns:
@@ -153,7 +153,7 @@ class Lanes:
             return "cancelled", calls_from(reply[1])
         if reply[0] == "recall":
             return "recall", ()
-        return (reply[1] if reply[0] == "too late" else "gone"), ()
+        return (cast("State", reply[1]) if reply[0] == "too late" else "gone"), ()
 
     def left(self, job_id: str) -> Left | None:
         """What a job left at DingTalk; None for an id nobody knows (any more)."""
@@ -202,9 +202,9 @@ def _status(job_id: str, reply: Sequence[Any]) -> Status:
         reason = _waits_for(reason, later_ms, hold_why, senders, now_ms)
     return Status(
         job_id=job_id,
-        kind=record["kind"],
+        kind=cast("Kind", record["kind"]),
         destination=record["destination"],
-        state=record["state"],
+        state=cast("State", record["state"]),
         submitted_at=cast("datetime", _at(record["submitted_ms"])),
         expires_at=cast("datetime", _at(record["expires_ms"])),
         ended_at=_at(record.get("ended_ms")),

@@ -12,16 +12,21 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from dingqueue.contract import Job, from_wire, to_wire
-from dingqueue.status import Status
+from dingqueue.status import CancelEnd, Status
 
 #: Where neither the job nor a fleet says how long it is worth sending.
 _EXPIRES_S = 86_400.0
 
 
 class Outbox:
-    """Jobs in memory, in the order in which they came. Safe to use from several threads."""
+    """Jobs in memory, in the order in which they came. Safe to use from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        most: Jobs to remember, the newest; None is all.
+    """
+
+    def __init__(self, *, most: int | None = None) -> None:
+        self._most = most
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._submitted_at: dict[str, datetime] = {}
@@ -43,6 +48,10 @@ class Outbox:
             if crossed.job_id not in self._jobs:
                 self._jobs[crossed.job_id] = crossed
                 self._submitted_at[crossed.job_id] = datetime.now(UTC)
+                if self._most is not None and len(self._jobs) > self._most:
+                    oldest = next(iter(self._jobs))
+                    for known in (self._jobs, self._submitted_at, self._cancelled_at):
+                        known.pop(oldest, None)
         return crossed.job_id
 
     def status(self, job_id: str) -> Status | None:
@@ -66,7 +75,7 @@ class Outbox:
             reason="" if ended_at else "kept in an outbox" if waits else "scheduled",
         )
 
-    def cancel(self, job_id: str) -> str:
+    def cancel(self, job_id: str) -> CancelEnd:
         """``cancelled``, or ``gone`` for an id that was not taken."""
         with self._lock:
             if job_id not in self._jobs:

@@ -8,9 +8,13 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from dingqueue.contract import Kind
+
 State: TypeAlias = Literal[
     "waiting", "called", "sending", "delivered", "accepted", "dead", "cancelled", "expired", "merged"
 ]
+#: What ``Client.cancel`` answers: the state that the job is in now, or that it is being taken back, or that nobody knows it.
+CancelEnd: TypeAlias = State | Literal["recalling", "gone"]
 #: States in which nothing more will happen by itself.
 ENDED: frozenset[str] = frozenset({"delivered", "accepted", "dead", "cancelled", "expired", "merged"})
 
@@ -30,9 +34,9 @@ class Status:
     """
 
     job_id: str
-    kind: str
+    kind: Kind
     destination: str
-    state: str
+    state: State
     submitted_at: datetime
     expires_at: datetime
     ended_at: datetime | None = None

@@ -369,8 +369,12 @@ def test_an_event_loop_can_do_all_of_it(client: Client, state: State) -> None:
 
     async def main() -> tuple[str, str | None, str]:
         job_id = await client.aenqueue(send_job("ops", "hello"))
+        assert await client.asend_many([{"destination": "ops", "text": "many"}]) != []
         other_id = await client.asend("ops", markdown="# x", title="x", mention="alice", urgent=True, key="k")
         status = await client.astatus(other_id)
+        for change in (client.acomplete(job_id), client.acheck(job_id), client.areassign(job_id, to="bob")):
+            with pytest.raises(InvalidJob):
+                await change
         return await client.acancel(job_id), status.state if status else None, await client.acancel("nobody")
 
     assert asyncio.run(main()) == ("cancelled", "waiting", "gone")
@@ -463,11 +467,13 @@ def test_a_refused_password_is_called_so(valkey: Server) -> None:
         client.send("ops", "hello")
 
 
-@pytest.mark.parametrize("verb", ["status", "cancel", "wait", "astatus", "acancel"])
+@pytest.mark.parametrize("verb", ["status", "cancel", "wait", "astatus", "acancel", "await_end"])
 def test_every_verb_is_bounded_and_raises_the_same(verb: str) -> None:
     def call(client: Client) -> Any:
         if verb == "wait":
             return client.wait("j", timeout_s=30)
+        if verb == "await_end":
+            return asyncio.run(client.await_end("j", timeout_s=30))
         called = getattr(client, verb)("j")
         return asyncio.run(called) if verb.startswith("a") else called
 
@@ -603,7 +609,9 @@ def test_a_broker_that_fails_rests_and_says_so_once(
 
     assert {state.state_of(job_id) for job_id in ids} == {"called"}
     said = [record for record in caplog.records if record.name == "dingqueue"]
-    assert [record.message for record in said] == ["calls not published; the pacer repeats them"]
+    assert [record.message for record in said] == [
+        "1 calls not published (OperationalError): their jobs are safe, and workers call them again"
+    ]
     assert "salary" not in caplog.text
 
 

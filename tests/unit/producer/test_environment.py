@@ -37,5 +37,5 @@ def test_a_client_takes_its_url_from_a_file(tmp_path: Path, monkeypatch: pytest.
     file.write_text("http://not-redis\n")
     monkeypatch.setenv("DINGQUEUE_BROKER_URL", f"file:{file}")
 
-    with pytest.raises(ValueError, match=r"broker_url: expected redis://, .* found a http:// URL"):
+    with pytest.raises(ValueError, match=r"DINGQUEUE_BROKER_URL: expected redis://, .* found a http:// URL"):
         Client()
