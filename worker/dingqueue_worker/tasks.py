@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
@@ -105,7 +107,10 @@ class Desk:
         if self._monotonic_s() > latest_s:
             ended = Ended(outcome=Snooze(why="this worker was held up", cause="late", sent=False))
         else:
-            ended = self._attempt(started.job, sender=started.sender, step=started.step, notes=started.notes)
+            try:
+                ended = self._attempt(started.job, sender=started.sender, step=started.step, notes=started.notes)
+            except Exception as error:  # noqa: BLE001 - a mistake of ours; left alone, the job would look like poison
+                ended = _broke(error, job_id, destination)
         return self._settle(job_id, grant, started, ended)
 
     def _settle(
@@ -144,6 +149,16 @@ class Desk:
                 )
             case _:
                 return 0.0
+
+
+def _broke(error: Exception, job_id: str, destination: str) -> Ended:
+    """How an attempt ends that raised what it should not. Its text may hold a secret or a message: nobody is told it."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(frame.filename)}:{frame.lineno}"  # noqa: PTH119 - a name to show
+    name = type(error).__name__
+    event("attempt broke", level=logging.ERROR, job_id=job_id, destination=destination, error=name, where=where)
+    why = f"a mistake of dingqueue's own ({name} at {where}): please report it"
+    return Ended(outcome=Unknown(why=why, cause="bug"))
 
 
 def attempt_s(fleet: Fleet, *, uploads: bool = False) -> float:
@@ -208,8 +223,8 @@ def report(job_id: str, destination: str, carry_out: Callable[[], tuple[Started,
     )
     if settled.state in {"delivered", "accepted"}:
         return settled.state
-    if settled.state == "dead":
-        raise JobDead(why) from None
+    if settled.state in {"dead", "expired"}:
+        raise JobDead(why if settled.state == "dead" else f"not sent in time; {why}") from None
     # Celery's own Retry, published nowhere: the row in Flower says RETRY and why; the lane has the job.
     why = why or f"part {started.step + 1} of {ended.steps} delivered, the next one follows"
     raise TaskRetry(why, exc=JobWaits(why))

@@ -41,6 +41,7 @@ FIELDS: Mapping[str, str] = {
     "for_s": "for how long Redis has not answered",
     "after_s": "after how long it answered again",
     "error": "what failed, by its name",
+    "where": "file and line where our own code failed",
     "server": "name and version",
     "broker": "where Celery's broker is",
     "lanes": "where the lanes' Redis is",

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from dingqueue.contract import Job, Kind
-from dingqueue_worker.outcome import Delivered, Ended, Snooze
+from dingqueue_worker.outcome import Delivered, Ended, Snooze, Unknown
 from dingqueue_worker.settings import Fleet
 from dingqueue_worker.store import Settled, Started, Store
 from dingqueue_worker.tasks import Desk, attempt_s, lease_s
@@ -75,3 +75,23 @@ def test_no_attempt_starts_that_could_outlast_its_lease(uploads: bool) -> None:
     assert slack_s >= 10
     assert isinstance(in_time.ends[0].outcome, Delivered)
     assert isinstance(late.ends[0].outcome, Snooze)
+
+
+def test_a_mistake_of_ours_ends_the_attempt_and_its_text_is_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(job: Job, *, sender: str, step: int, notes: Mapping[str, str]) -> Ended:
+        raise KeyError("planted-secret")
+
+    clock = Clock()
+    lanes = Lanes(clock)
+    desk = Desk(
+        store=cast("Store", lanes), attempt=fail, fleet=FLEET, dispatch=lambda calls, **more: None,
+        tell=lambda event: None, monotonic_s=clock,
+    )  # fmt: skip
+
+    desk.carry_out("job-1", 1, destination="ops")
+
+    (ended,) = lanes.ends
+    assert isinstance(ended.outcome, Unknown)
+    assert ended.outcome.why.startswith("a mistake of dingqueue's own (KeyError at test_tasks.py:")
+    assert "attempt broke  job_id=job-1 destination=ops error=KeyError" in caplog.text
+    assert "planted" not in caplog.text + ended.outcome.why
