@@ -23,6 +23,7 @@ from typing import Any, Self
 import redis
 
 import stub
+from dingqueue_worker import children
 from dingqueue_worker.embedded import Server, free_port, program
 
 HERE = Path(__file__).parent
@@ -101,14 +102,7 @@ class Process:
 
     def __init__(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path = HERE) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop
-        self.child = subprocess.Popen(
-            list(command),
-            env={**os.environ, **env},
-            cwd=cwd,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
+        self.child = children.start(list(command), env=env, cwd=cwd, output=self._log)
 
     @property
     def pids(self) -> list[int]:
