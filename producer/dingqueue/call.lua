@@ -216,6 +216,17 @@ local function closed_until(sender)
   return at
 end
 
+-- How many a window takes from this kind of job.
+local function most_of(window, pace, urgent) return urgent and window[1] or math.max(window[1] - pace.reserve, 1) end
+
+-- When the month ends, where its quota is used up; else nil.
+local function spent_until(sender, pace, urgent)
+  if not pace.month then return nil end
+  local of, ends = month()
+  local used = tonumber(redis.call('GET', month_key(sender, pace, of)) or 0)
+  return used >= (urgent and pace.month or pace.month - (pace.month_reserve or 0)) and ends or nil
+end
+
 -- Has the sender room for the lane's first job? nil, or when to look again. `ahead` lanes go before this one.
 local function full_until(sender, urgent, ahead)
   local pace = sender_pace(sender)
@@ -226,20 +237,14 @@ local function full_until(sender, urgent, ahead)
     local key = window_key(sender, window)
     redis.call('ZREMRANGEBYSCORE', key, '-inf', int(now))
     local used = redis.call('ZCARD', key)
-    local limit = urgent and window[1] or math.max(window[1] - pace.reserve, 1)
-    local over = used + ahead - limit       -- permits that must end first, less one
+    local over = used + ahead - most_of(window, pace, urgent)       -- permits that must end first, less one
     if over >= 0 then
       local first = redis.call('ZRANGE', key, int(math.min(over, used - 1)), int(math.min(over, used - 1)), 'WITHSCORES')
       local ends = tonumber(first[2]) or now
       if not at or ends > at then at = ends end
     end
   end
-  if pace.month and not at then
-    local _, next_month = month()
-    local used = tonumber(redis.call('GET', month_key(sender, pace)) or 0)
-    if used >= (urgent and pace.month or pace.month - (pace.month_reserve or 0)) then at = next_month end
-  end
-  return at
+  return at or spent_until(sender, pace, urgent)
 end
 
 -- How a job goes: the senders that may carry its next step, the route's name, and the route's own limit of jobs out.

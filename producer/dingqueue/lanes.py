@@ -191,14 +191,16 @@ def _at(ms: str | float | None) -> datetime | None:
 
 
 def _status(job_id: str, reply: Sequence[Any]) -> Status:
-    flat, place, later_ms, hold_ms, hold_why, now, senders = reply
+    flat, place, later_ms, hold_ms, hold_why, collects_ms, now, rows = reply
+    senders = [_sender(row) for row in rows]
     record = dict(zip(flat[::2], flat[1::2], strict=True))
     now_ms = int(now)
     reason = record.get("why", "")
     expected_ms: float | None = None
     if record["state"] == "waiting":
-        starts_ms = float(max(now_ms, int(float(later_ms or 0)), int(float(hold_ms or 0))))
-        expected_ms = _expected_ms(starts_ms, 0 if place == "" else int(place), senders)
+        starts_ms = max(now_ms, *(float(ms or 0) for ms in (later_ms, hold_ms, collects_ms)))
+        ahead = 0 if place == "" or collects_ms != "" else int(place) + sum(one.others for one in senders)
+        expected_ms = _expected_ms(starts_ms, ahead, senders)
         reason = _waits_for(reason, later_ms, hold_why, senders, now_ms)
     return Status(
         job_id=job_id,
@@ -220,38 +222,84 @@ def _status(job_id: str, reply: Sequence[Any]) -> Status:
     )
 
 
-def _waits_for(reason: str, later_ms: str, hold_why: str, senders: Sequence[Sequence[Any]], now_ms: int) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    """Of a sender: how many in what time, and when each permit that counts now ends."""
+
+    limit: int
+    ms: float
+    ends_ms: tuple[float, ...]
+
+    @property
+    def full(self) -> bool:
+        return len(self.ends_ms) >= self.limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sender:
+    """What stands before a job at a sender: until when it is closed, jobs of other lanes, its windows."""
+
+    name: str
+    opens_ms: float
+    why: str
+    others: int
+    windows: tuple[_Window, ...]
+
+    @property
+    def slowest(self) -> _Window:
+        """The window that tells how long many jobs take."""
+        return min(self.windows, key=lambda window: window.limit / window.ms)
+
+
+def _sender(row: Sequence[Any]) -> _Sender:
+    name, opens, cause, why, others, windows = row
+    return _Sender(
+        name="every sender" if name == "*" else name,
+        opens_ms=float(opens),
+        why=why or cause,
+        others=int(others),
+        windows=tuple(
+            _Window(limit=int(limit), ms=float(ms), ends_ms=tuple(map(float, ends))) for limit, ms, ends in windows
+        ),
+    )
+
+
+def _waits_for(reason: str, later_ms: str, hold_why: str, senders: Sequence[_Sender], now_ms: int) -> str:
     if hold_why:
         return str(hold_why)
     if later_ms:
         return reason or "scheduled"
     if not senders:
         return "no worker has said how fast this destination may go: is one running?"
-    closed = [sender for sender in senders if int(sender[4]) > now_ms]
-    if len(closed) == len(senders):
-        name = "every sender" if closed[0][0] == "*" else closed[0][0]
-        return f"{name} is closed: {closed[0][6] or closed[0][5]}"
-    if all(len(ends) >= int(limit) for _, limit, _, ends, *_ in senders):
-        name, limit, window_ms, *_ = senders[0]
-        return f"{name} is at its limit of {limit} in {int(window_ms) / 1000:g} s"
+    if all(one.opens_ms > now_ms for one in senders):
+        return f"{senders[0].name} is closed: {senders[0].why}"
+    full = [next((window for window in one.windows if window.full), None) for one in senders]
+    if full[0] and all(full):
+        return f"{senders[0].name} is at its limit of {full[0].limit} in {full[0].ms / 1000:g} s"
     return reason or "waits for its turn"
 
 
-def _expected_ms(now_ms: float, ahead: int, senders: Sequence[Sequence[Any]]) -> float | None:
-    """When the job after `ahead` others gets a permit, by playing the windows forward."""
-    if not senders:
-        return None
+#: Messages that are played one by one; beyond them the lawful pace tells enough.
+_PLAYED = 1_000
+
+
+def _expected_ms(starts_ms: float, ahead: int, senders: Sequence[_Sender]) -> float | None:
+    """When the job after `ahead` others gets a permit, by playing the windows forward; every answer is quick."""
     free: list[tuple[float, float]] = []  # when a permit is free, and for how long it is then taken
-    for _name, limit_text, window_text, ends, closed_ms, _cause, _why in senders:
-        opens_ms, window_ms = max(now_ms, float(closed_ms)), float(window_text)
-        taken = [max(float(end), opens_ms) for end in ends]
-        idle = max(int(limit_text) - len(taken), 0)
-        free += [(opens_ms, window_ms)] * idle + [(end, window_ms) for end in taken]
+    for one in senders:
+        opens_ms, window = max(starts_ms, one.opens_ms), one.slowest
+        # A request that is out counts from its answer, which is near.
+        taken = sorted(max(min(end_ms, opens_ms + window.ms), opens_ms) for end_ms in window.ends_ms)[-window.limit :]
+        free += [(opens_ms, window.ms)] * (window.limit - len(taken)) + [(end_ms, window.ms) for end_ms in taken]
+    if not free:
+        return None
     heapq.heapify(free)
-    # Whole rounds through all permits need no play: each takes the longest window.
-    rounds, ahead = divmod(ahead, len(free))
+    per_ms = sum(1 / window_ms for _, window_ms in free)
+    # Whole windows of all permits need no play.
+    period_ms = max(window_ms for _, window_ms in free)
+    rounds = max(0, ahead - _PLAYED) // max(1, math.floor(period_ms * per_ms))
     at_ms = free[0][0]
-    for _ in range(ahead + 1):
+    for _ in range(ahead - rounds * math.floor(period_ms * per_ms) + 1):
         at_ms, window_ms = heapq.heappop(free)
         heapq.heappush(free, (at_ms + window_ms, window_ms))
-    return at_ms + rounds * max(window_ms for _, window_ms in free)
+    return at_ms + rounds * period_ms

@@ -63,6 +63,12 @@ end
 
 for _, destination in ipairs(ended('due')) do
   if #calls >= 4 * MOST_CALLS then break end
+  -- At a shared sender several may be due at once: whose turn it is goes first.
+  for _, sender in ipairs((lane_pace(destination) or {}).senders or {}) do
+    local sp = sender_pace(sender)
+    if sp and sp.shared and (redis.call('ZRANK', base .. 'turns:' .. sender, destination) or 0) > 0 then touched[sender] = true end
+  end
+  take_turns()
   look(destination, 4)
 end
 take_turns()
