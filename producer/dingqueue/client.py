@@ -800,7 +800,9 @@ class _Line:
             keep = False
             return None
         except EnqueueFailed as error:
-            keep = not isinstance(error.__cause__, redis.ConnectionError | redis.TimeoutError)
+            keep = not isinstance(error.__cause__, redis.RedisError)
+            if not keep:
+                self._drop_open()  # the others lead to the same server, which may be another one by now
             # It may have been closed while nobody used it. Whether the job was stored is unknown, and asking again is safe.
             if isinstance(error.__cause__, redis.ConnectionError):
                 return None
@@ -809,7 +811,12 @@ class _Line:
             if keep:
                 self._open.append(client)
             else:
-                client.close()
+                _disconnect(client)
+
+    def _drop_open(self) -> None:
+        while self._open:
+            with contextlib.suppress(IndexError):  # another thread uses it, and finds out by itself
+                _disconnect(self._open.pop())
 
     def submit_many(
         self, jobs: Sequence[Job], deadline_s: float
@@ -920,6 +927,13 @@ class _Line:
         for close in (self._publisher.close, self._redis.close, self._files.close):
             with contextlib.suppress(Exception):  # what fails to close is gone too, and nobody waits for it
                 close()
+
+
+def _disconnect(client: redis.Redis) -> None:
+    """End the one connection of a client: given back to the pool as it is, it would still lead to the old server."""
+    if client.connection is not None:
+        client.connection.disconnect()  # type: ignore[no-untyped-call]  # redis-py's has no types
+    client.close()
 
 
 def _calls(submitted: Submitted, job: Job) -> tuple[Call, ...]:
