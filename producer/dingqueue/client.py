@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import difflib
 import functools
+import inspect
 import logging
 import os
 import time
@@ -63,7 +64,7 @@ from dingqueue.nowhere import outbox_of
 from dingqueue.preview import Preview
 from dingqueue.preview import preview as preview_job
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
-from dingqueue.servers import Refusal, Servers, refusal, servers
+from dingqueue.servers import Refusal, Servers, place, refusal, servers
 from dingqueue.status import CancelEnd, Status
 
 log = logging.getLogger("dingqueue")
@@ -608,6 +609,10 @@ class Client:
         if line := self._lines.pop(_process(), None):
             line.close()
 
+    def __repr__(self) -> str:
+        """Where it leads, without user or password."""
+        return f"<Client of {place(self._at.state_url)}>" if self._nowhere is None else "<Client of nowhere>"
+
     def __enter__(self) -> Client:
         """Nothing is opened before the first call."""
         return self
@@ -732,7 +737,11 @@ def _sent(options: Mapping[str, Any]) -> Job:
     try:
         return send_job(**options)
     except TypeError as error:
-        problem = f"these are not the arguments of send: {', '.join(map(str, options))}"
+        known = list(inspect.signature(send_job).parameters)
+        wrong = [str(name) for name in options if name not in known]
+        close = [found for name in wrong for found in difflib.get_close_matches(name, known, n=1)]
+        hint = f"; did you mean {close[0]}?" if close else ""
+        problem = f"send has no argument {', '.join(wrong)}{hint}" if wrong else "destination: expected one, found none"
         raise InvalidJob("job", problem) from error
 
 

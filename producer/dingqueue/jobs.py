@@ -227,6 +227,10 @@ def share_job(
     if isinstance(file, PathLike | bytes | bytearray | memoryview) or hasattr(file, "read"):
         raise InvalidJob("file", "Client.share takes it and stores it; a job by itself needs a URL")
     stored = _stored(file, name) if isinstance(file, StoredFile) else None
+    if isinstance(file, str) and "://" not in file:
+        raise InvalidJob(
+            "file", "a text is taken for an address, http:// or https://; a file of this machine is a Path"
+        )
     url = "" if isinstance(file, StoredFile) else _url(file, "file", _WEB_SCHEMES)
     job = ShareJob(
         job_id=_job_id(destination, key),

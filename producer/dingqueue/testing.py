@@ -71,6 +71,7 @@ class Outbox(_Outbox):
         Raises:
             AssertionError: With the jobs that came nearest, and what was different.
         """
+        __tracebackhide__ = True  # pytest shows the test's own line
         wanted = _Wanted(kind, destination, text_contains, mention_of(mention), urgent, _id(destination, key))
         jobs = self.jobs
         found = [job for job in jobs if not wanted.misses(job)]
@@ -95,6 +96,7 @@ class Outbox(_Outbox):
         Raises:
             AssertionError: With the jobs that fit.
         """
+        __tracebackhide__ = True  # pytest shows the test's own line
         wanted = _Wanted(kind, destination, text_contains, mention_of(mention), urgent, _id(destination, key))
         if found := [job for job in self.jobs if not wanted.misses(job)]:
             raise AssertionError(f"expected no job with {wanted}, found {len(found)}:\n{_listed(found)}")
