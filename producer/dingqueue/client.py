@@ -66,6 +66,7 @@ from dingqueue.preview import preview as preview_job
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
 from dingqueue.servers import Refusal, Servers, place, refusal, servers
 from dingqueue.status import CancelEnd, Status
+from dingqueue.tracing import Spans, wanted
 
 log = logging.getLogger("dingqueue")
 
@@ -159,6 +160,10 @@ class Client:
         named = files_url or os.environ.get("DINGQUEUE_FILES_URL")
         self._files_url = resolved_files_url(named) if named else self._at.state_url
         _check_files_url(self._files_url)
+        try:
+            self._spans = Spans() if wanted(os.environ.get("DINGQUEUE_OTEL")) else None
+        except ValueError as error:
+            raise ValueError(f"DINGQUEUE_OTEL: {error}") from None
         self._timeout_s = enqueue_timeout_s
         self._prefix = prefix or os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
         # By process and number of forks. No lock: a child that was forked while it was held would wait for ever.
@@ -342,6 +347,12 @@ class Client:
     def _enqueue(self, job: Job, deadline_s: float | None = None) -> str:
         if box := self._box():
             return box.accept(job)
+        if self._spans is None:
+            return self._hand_over(job, deadline_s)
+        with self._spans.enqueue((job,)) as (traced,):
+            return self._hand_over(traced, deadline_s)
+
+    def _hand_over(self, job: Job, deadline_s: float | None) -> str:
         deadline_s = time.monotonic() + self._timeout_s if deadline_s is None else deadline_s
         line = self._connected()
         calls = line.submit_here(job, deadline_s)
@@ -366,6 +377,12 @@ class Client:
             return []
         if box := self._box():
             return [box.accept(job) for job in built]
+        if self._spans is None:
+            return self._hand_over_many(built)
+        with self._spans.enqueue(built) as traced:
+            return self._hand_over_many(traced)
+
+    def _hand_over_many(self, built: list[Job]) -> list[str]:
         deadline_s = self._deadline_of_many(built)
         line, future = self._begin(lambda line: line.submit_many(built, deadline_s))
         calls, problem = self._result(future, deadline_s, built)
@@ -398,6 +415,12 @@ class Client:
             return []
         if box := self._box():
             return [box.accept(job) for job in built]
+        if self._spans is None:
+            return await self._ahand_over_many(built)
+        with self._spans.enqueue(built) as traced:
+            return await self._ahand_over_many(traced)
+
+    async def _ahand_over_many(self, built: list[Job]) -> list[str]:
         deadline_s = self._deadline_of_many(built)
         line, future = self._begin(lambda line: line.submit_many(built, deadline_s))
         calls, problem = await self._aresult(future, deadline_s, built)
@@ -413,6 +436,12 @@ class Client:
     async def _aenqueue(self, job: Job) -> str:
         if box := self._box():
             return box.accept(job)
+        if self._spans is None:
+            return await self._ahand_over(job)
+        with self._spans.enqueue((job,)) as (traced,):
+            return await self._ahand_over(traced)
+
+    async def _ahand_over(self, job: Job) -> str:
         deadline_s = time.monotonic() + self._timeout_s
         line, future = self._begin(lambda line: line.submit(job))
         calls = await self._aresult(future, deadline_s, (job,))

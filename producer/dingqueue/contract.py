@@ -136,12 +136,14 @@ class Terms:
         at: Not before this instant (aware); None is now.
         expires_s: Not worth sending this many seconds after ``at`` (or after it was enqueued); None is the destination's own.
         on_unknown: ``resend`` or ``hold`` when nobody saw how an attempt ended.
+        trace: Where it was handed over, as a W3C ``traceparent``; None where nobody traces.
     """
 
     urgent: bool = False
     at: datetime | None = None
     expires_s: float | None = None
     on_unknown: OnUnknown = "resend"
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -504,12 +506,14 @@ def _mention_from_wire(data: Mapping[str, Any]) -> Mention:
 
 
 def _terms_to_wire(terms: Terms) -> dict[str, Any]:
-    return {
+    said = {
         "urgent": terms.urgent,
         "at": terms.at.isoformat() if terms.at else None,
         "expires_s": terms.expires_s,
         "on_unknown": terms.on_unknown,
     }
+    # Written where it says something: the others are as version 1 was from the start.
+    return said if terms.trace is None else said | {"trace": terms.trace}
 
 
 def _terms_from_wire(data: Mapping[str, Any]) -> Terms:
@@ -518,6 +522,7 @@ def _terms_from_wire(data: Mapping[str, Any]) -> Terms:
         at=_instant(data, "at"),
         expires_s=_seconds(data, "expires_s"),
         on_unknown=_option(data, "on_unknown", ON_UNKNOWN),
+        trace=_text(data, "trace") if data.get("trace") is not None else None,
     )
 
 

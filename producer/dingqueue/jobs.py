@@ -295,7 +295,8 @@ def checked(job: object) -> Job:
 def _terms_of(terms: object) -> dict[str, Any]:
     if not isinstance(terms, Terms):
         raise InvalidJob("terms", f"expected Terms, got {_type(terms)}")
-    return {field.name: getattr(terms, field.name) for field in dataclasses.fields(terms)}
+    # Where it was handed over is noted when it is.
+    return {field.name: getattr(terms, field.name) for field in dataclasses.fields(terms) if field.name != "trace"}
 
 
 def job_id_for(destination: str, key: str) -> str:

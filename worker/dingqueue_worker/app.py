@@ -43,6 +43,7 @@ from dingqueue_worker.settings import Settings
 from dingqueue_worker.store import Store
 from dingqueue_worker.telemetry import event
 from dingqueue_worker.tokens import Tokens
+from dingqueue_worker.traced import spans_of, traced
 
 T = TypeVar("T")
 
@@ -124,6 +125,7 @@ def create_app(settings: Settings) -> Celery:
         )
     )
 
+    spans = per_process(lambda: spans_of(on=settings.otel))
     api = per_process(
         lambda: Api(
             oapi_url=settings.oapi_url,
@@ -132,6 +134,7 @@ def create_app(settings: Settings) -> Celery:
             read_timeout_s=settings.fleet.read_timeout_s,
             total_timeout_s=settings.fleet.total_timeout_s,
             pool_size=app.conf.worker_concurrency or CONCURRENCY,
+            spans=spans(),
         )
     )
     files = per_process(
@@ -146,20 +149,21 @@ def create_app(settings: Settings) -> Celery:
     )
 
     def build_desk() -> tasks.Desk:
+        delivery = Delivery(
+            settings,
+            api=api(),
+            clock_ms=_clock_ms,
+            apps=InAppsName(
+                hosts=api(),
+                tokens=tokens(),
+                directory=Directory(settings.people, store()),
+                uploads=api(),
+                files=_shared_files(settings, store(), files()),
+            ),
+        )
         return tasks.Desk(
             store=store(),
-            attempt=Delivery(
-                settings,
-                api=api(),
-                clock_ms=_clock_ms,
-                apps=InAppsName(
-                    hosts=api(),
-                    tokens=tokens(),
-                    directory=Directory(settings.people, store()),
-                    uploads=api(),
-                    files=_shared_files(settings, store(), files()),
-                ),
-            ).attempt,
+            attempt=traced(delivery.attempt, spans()),
             fleet=settings.fleet,
             dispatch=pacer().dispatch,
             tell=alarms(),

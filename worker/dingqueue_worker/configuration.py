@@ -25,6 +25,7 @@ from dingqueue.files.places import kind_of
 from dingqueue.messages import MAX_KEYWORD_BYTES, MAX_USER_ID_CHARS
 from dingqueue.messages.mobiles import documented_mobile
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
+from dingqueue.tracing import wanted
 from dingqueue_worker.files.addresses import checked_host
 from dingqueue_worker.health import host_and_port
 from dingqueue_worker.settings import App, Destination, Fleet, Organisation, Person, Robot, Secret, Settings
@@ -58,7 +59,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     Args:
         environ: ``DINGQUEUE_CONFIG`` (default ``dingqueue.toml``), ``DINGQUEUE_BROKER_URL``, ``DINGQUEUE_STATE_URL``,
             ``DINGQUEUE_FILES_URL``, ``DINGQUEUE_OAPI_URL``, ``DINGQUEUE_API_URL``, ``DINGQUEUE_PREFIX``,
-            ``DINGQUEUE_HEALTH``, ``DINGQUEUE_LOG``, and whatever ``${NAME}`` asks for.
+            ``DINGQUEUE_HEALTH``, ``DINGQUEUE_LOG``, ``DINGQUEUE_OTEL``, and whatever ``${NAME}`` asks for.
 
     Raises:
         ConfigurationError: With every problem that was found, not only the first.
@@ -67,6 +68,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     urls = _urls(environ, problems)
     health = _health(environ.get("DINGQUEUE_HEALTH"), problems)
     log = _log(environ.get("DINGQUEUE_LOG"), problems)
+    otel = _otel(environ.get("DINGQUEUE_OTEL"), problems)
     prefix = environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
     if not _PREFIX.fullmatch(prefix):
         problems.append(f"DINGQUEUE_PREFIX: expected a word like {DEFAULT_PREFIX}, found {_shown(prefix)}")
@@ -88,6 +90,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         prefix=prefix,
         health=health,
         log=log,
+        otel=otel,
         robots=MappingProxyType(robots),
         apps=MappingProxyType(apps),
         organisations=MappingProxyType(organisations),
@@ -706,6 +709,14 @@ def _log(text: str | None, problems: list[str]) -> Form:
     except ValueError as error:
         problems.append(f"DINGQUEUE_LOG: {error}; found {_shown(text)}")
         return "human"
+
+
+def _otel(text: str | None, problems: list[str]) -> bool:
+    try:
+        return wanted(text)
+    except ValueError as error:
+        problems.append(f"DINGQUEUE_OTEL: {error}; found {_shown(text)}")
+        return False
 
 
 # --- Words without secrets ----------------------------------------------------------------------------------------

@@ -162,6 +162,8 @@ class Settings:
     health: tuple[str, int] | None = None
     #: How log lines look.
     log: Literal["human", "json"] = "human"
+    #: Spans of OpenTelemetry for each attempt and call.
+    otel: bool = False
     robots: Mapping[str, Robot] = field(default_factory=dict)
     apps: Mapping[str, App] = field(default_factory=dict)
     organisations: Mapping[str, Organisation] = field(default_factory=dict)

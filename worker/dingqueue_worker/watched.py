@@ -12,9 +12,10 @@ import io
 import logging
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar
@@ -50,9 +51,16 @@ def exchange(total_s: float) -> Iterator[Exchange]:
     one = Exchange(deadline=time.monotonic() + total_s)
     reset = _current.set(one)
     try:
-        yield one
+        with _unseen_by_others():
+            yield one
     finally:
         _current.reset(reset)
+
+
+def _unseen_by_others() -> AbstractContextManager[None]:
+    """Keep OpenTelemetry's instrumentations of HTTP libraries off: a span of theirs has the whole query, token and all."""
+    loaded: Any = sys.modules.get("opentelemetry.instrumentation.utils")
+    return loaded.suppress_http_instrumentation() if loaded else nullcontext()
 
 
 _current: ContextVar[Exchange] = ContextVar("dingqueue_exchange")

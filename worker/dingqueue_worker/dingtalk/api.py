@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from requests_toolbelt.multipart.encoder import MultipartEncoder
 
 from dingqueue.files.limits import MediaType
+from dingqueue.tracing import Spans
 from dingqueue_worker.dingtalk.answers import Answer
 from dingqueue_worker.dingtalk.errors import NoAnswer, NotSent, Unanswered
 from dingqueue_worker.dingtalk.signing import robot_query
@@ -65,6 +66,7 @@ class Api:
         read_timeout_s: float,
         total_timeout_s: float,
         pool_size: int,
+        spans: Spans | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -76,12 +78,14 @@ class Api:
             total_timeout_s: For the whole request, whatever drips in. A name server that hangs is outside it
                 (the resolver's own limit counts there), but a request never *leaves* after this time.
             pool_size: Connections kept; as many as threads that deliver.
+            spans: Where a span is made for each call; None makes none.
 
         Raises:
             ValueError: The environment names a SOCKS proxy.
         """
         self._timeouts = (min(connect_timeout_s, total_timeout_s), read_timeout_s)
         self._total_timeout_s = total_timeout_s
+        self._spans = spans
         self._session = requests.Session()
         self._session.headers.clear()
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
@@ -219,6 +223,19 @@ class Api:
         *,
         hide: Iterable[Secret | None] = (),
         total_timeout_s: float | None = None,
+    ) -> Answer | NoAnswer:
+        if self._spans is None:
+            return self._exchanged(request, host, hide, total_timeout_s)
+        with self._spans.request(request.method or "", request.url or "") as note:
+            got = self._exchanged(request, host, hide, total_timeout_s)
+            if isinstance(got, NoAnswer):
+                note(None, got.kind)
+            else:
+                note(got.status, "")
+            return got
+
+    def _exchanged(
+        self, request: requests.Request, host: _Host, hide: Iterable[Secret | None], total_timeout_s: float | None
     ) -> Answer | NoAnswer:
         connect_s, silence_s = self._timeouts
         with exchange(total_timeout_s or self._total_timeout_s) as one:
