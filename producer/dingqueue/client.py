@@ -63,7 +63,7 @@ from dingqueue.messages import Rung
 from dingqueue.nowhere import outbox_of
 from dingqueue.preview import Preview
 from dingqueue.preview import preview as preview_job
-from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
+from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX, fit_prefix
 from dingqueue.servers import Refusal, Servers, place, refusal, servers
 from dingqueue.status import CancelEnd, Status
 from dingqueue.tracing import Spans, wanted
@@ -166,6 +166,9 @@ class Client:
             raise ValueError(f"DINGQUEUE_OTEL: {error}") from None
         self._timeout_s = enqueue_timeout_s
         self._prefix = prefix or os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
+        if not fit_prefix(self._prefix):
+            # No fleet can have it: jobs would be taken and never sent.
+            raise ValueError(f"prefix: a word like {DEFAULT_PREFIX} (letters, digits, _ . -), not {self._prefix!r}")
         # By process and number of forks. No lock: a child that was forked while it was held would wait for ever.
         self._lines: dict[tuple[int, int], _Line] = {}
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from dingqueue.contract import ChangeJob, Feed, Job, Kind, SendJob
 
 DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_PREFIX = "dq:"
+_PREFIX = re.compile(r"[\w.-]{1,64}:?")
 
 
 def task_name(kind: Kind) -> str:
@@ -16,6 +19,11 @@ def task_name(kind: Kind) -> str:
 def queue_name(prefix: str = DEFAULT_PREFIX) -> str:
     """The Celery queue of the fleet that uses this key prefix; two fleets on one broker do not share one."""
     return "dingqueue" if prefix == DEFAULT_PREFIX else f"dingqueue.{prefix.strip(':')}"
+
+
+def fit_prefix(prefix: str) -> bool:
+    """Whether a fleet may use this key prefix: what has braces of its own would scatter the keys of a cluster."""
+    return _PREFIX.fullmatch(prefix) is not None
 
 
 def key_base(prefix: str = DEFAULT_PREFIX) -> str:

@@ -693,3 +693,12 @@ def test_a_caller_whose_client_is_closed_is_told_so() -> None:
 
     assert {type(failure) for failure in failures} == {EnqueueFailed}
     assert "the client was closed meanwhile" in {str(failure) for failure in failures}
+
+
+@pytest.mark.parametrize("prefix", ["a{b}:", "two words", ":", "dq::"])
+def test_a_prefix_that_no_fleet_can_have_is_refused(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"^prefix: a word like dq:"):
+        Client("redis://127.0.0.1:1", prefix=prefix)
+    monkeypatch.setenv("DINGQUEUE_PREFIX", prefix)
+    with pytest.raises(ValueError, match=r"^prefix: a word like dq:"):
+        Client("redis://127.0.0.1:1")

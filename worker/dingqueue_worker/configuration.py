@@ -24,7 +24,7 @@ from dingqueue.environment import resolved, resolved_files_url
 from dingqueue.files.places import kind_of
 from dingqueue.messages import MAX_KEYWORD_BYTES, MAX_USER_ID_CHARS
 from dingqueue.messages.mobiles import documented_mobile
-from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX
+from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX, fit_prefix
 from dingqueue.tracing import wanted
 from dingqueue_worker.files.addresses import checked_host
 from dingqueue_worker.health import host_and_port
@@ -70,7 +70,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     log = _log(environ.get("DINGQUEUE_LOG"), problems)
     otel = _otel(environ.get("DINGQUEUE_OTEL"), problems)
     prefix = environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
-    if not _PREFIX.fullmatch(prefix):
+    if not fit_prefix(prefix):
         problems.append(f"DINGQUEUE_PREFIX: expected a word like {DEFAULT_PREFIX}, found {_shown(prefix)}")
     path = Path(environ.get("DINGQUEUE_CONFIG") or DEFAULT_CONFIG)
     document = _document(path, problems)
@@ -280,7 +280,6 @@ _TABLES = ("robots", "apps", "organisations", "destinations", "people", "fleet")
 _PRIVATE = frozenset({"token", "secret", "app_key", "app_secret", "user_id", "mobile", "union_id"})
 #: The producer's rule for a destination's name; the others follow it, since names become keys and labels.
 #: A brace would be a hash tag, and a fleet's keys must stay in one slot.
-_PREFIX = re.compile(r"[\w.-]{1,64}:?")
 _NAME = re.compile(r"[\w.-]{1,64}")
 
 _Model = TypeVar("_Model", bound=_Table)
