@@ -127,14 +127,21 @@ def test_filters(ops: State, shell: Shell) -> None:
 
 
 def test_replay_asks_which_and_shows_before_it_acts(ops: State, shell: Shell) -> None:
-    die(ops, "ops")
+    for _ in range(6):
+        die(ops, "ops")
 
     assert shell("dead", "replay").exit_code == 2
     plan = shell("dead", "replay", "--all", "--dry-run")
     assert plan.exit_code == 0
-    assert plan.stdout == "ops  1 would be replayed\n"
-    assert "about 20 s at the lanes' pace" in plan.stderr
-    assert len(list(ops.store.dead())) == 1
+    assert plan.stdout == "ops  6 would be replayed\n"
+    assert "about 60 s at the lanes' pace" in plan.stderr, "three of them go at once"
+    assert len(list(ops.store.dead())) == 6
+
+
+def test_with_json_there_is_a_document_where_nothing_is_dead(shell: Shell) -> None:
+    for words in (("list",), ("replay", "--all"), ("replay", "nobody"), ("drop", "--all", "--yes")):
+        ended = shell("dead", *words, "--json")
+        assert (ended.exit_code, json.loads(ended.stdout)) == (3, []), words
 
 
 def test_replay_keeps_id_and_order_and_goes_through_the_limiter(ops: State, shell: Shell) -> None:

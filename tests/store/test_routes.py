@@ -346,3 +346,11 @@ def test_messages_can_be_taken_back_for_a_day_and_todos_for_ever(
     team.clock.pass_ms(after_ms)
 
     assert team.lanes.cancel(job_id) == (end, ())
+
+
+def test_the_overview_tells_of_the_window_that_takes_longest(team: State) -> None:
+    team.pace({"ops": routes()}, {"app.acme.group": app_sender() | {"windows": [[20, 1_000], [15, 60_000]]}})
+
+    (view,) = team.store.overview()[1]
+
+    assert [(one.limit, one.window_ms) for one in view.senders] == [(15, 60_000)]

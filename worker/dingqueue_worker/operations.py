@@ -26,7 +26,7 @@ from dingqueue.servers import Servers
 from dingqueue.status import clock
 from dingqueue_worker.console import Exit, Seconds, Stop, connection, count, in_order, say, show, span
 from dingqueue_worker.located import located
-from dingqueue_worker.store import DeadLetter, LaneView, SenderView, Store, StoreUnavailable
+from dingqueue_worker.store import DeadLetter, LaneView, SenderView, Store, StoreUnavailable, drain_s
 from dingqueue_worker.tables import Row, console, draw, picture
 
 
@@ -413,7 +413,7 @@ def replay(
     May be interrupted: what was not replayed is still dead, and the same command goes on with it.
     """
     with _desk(broker_url, state_url) as desk:
-        letters = _chosen(desk.store, job_ids, everything, filters)
+        letters = _chosen(desk.store, job_ids, everything, filters, as_json=as_json)
         # In a lane what was submitted first goes first, however late it died.
         letters.sort(key=lambda letter: (letter.place, letter.destination))
         estimate = _estimate(desk.store, letters)
@@ -446,7 +446,7 @@ def drop(
 ) -> None:  # fmt: skip
     """Forget dead jobs for good (`dingqueue dead export` keeps a copy)."""
     with _desk(broker_url, state_url) as desk:
-        letters = _chosen(desk.store, job_ids, everything, filters)
+        letters = _chosen(desk.store, job_ids, everything, filters, as_json=as_json)
         if dry_run:
             _tell_plan("dropped", letters, "", as_json)
             return
@@ -458,7 +458,9 @@ def drop(
     _missing(job_ids, letters)
 
 
-def _chosen(store: Store, job_ids: Sequence[str], everything: bool, filters: dict[str, Any]) -> list[DeadLetter]:
+def _chosen(
+    store: Store, job_ids: Sequence[str], everything: bool, filters: dict[str, Any], *, as_json: bool
+) -> list[DeadLetter]:
     if not job_ids and not everything:
         raise Stop(
             Exit.USAGE,
@@ -466,6 +468,8 @@ def _chosen(store: Store, job_ids: Sequence[str], everything: bool, filters: dic
         )
     letters = list(_matching(store, job_ids, **filters))
     if not letters:
+        if as_json:
+            show([])
         raise _nothing_dead(job_ids)
     return letters
 
@@ -475,16 +479,13 @@ def _nothing_dead(job_ids: Sequence[str]) -> Stop:
 
 
 def _estimate(store: Store, letters: Sequence[DeadLetter]) -> str:
-    """How long the lanes need for these jobs, in words; empty when no lane can tell."""
-    _, views = store.overview()
-    rates = {
-        view.destination: sum(one.limit * 1000 / one.window_ms for one in view.senders)
-        for view in views
-        if view.senders
-    }
+    """How long the lanes need for these jobs, in words; empty when they go at once, or no lane can tell."""
+    now_ms, views = store.overview()
+    senders = {view.destination: view.senders for view in views}
     each = Counter(letter.destination for letter in letters)
-    slowest = max((count / rates[name] for name, count in each.items() if name in rates), default=None)
-    return "" if slowest is None else f", about {span(slowest)} at the lanes' pace"
+    needed = (drain_s(count, senders.get(name, ()), now_ms) for name, count in each.items())
+    slowest = max((one for one in needed if one is not None), default=None)
+    return "" if not slowest else f", about {span(slowest)} at the lanes' pace"
 
 
 @contextlib.contextmanager

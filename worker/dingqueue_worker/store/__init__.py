@@ -19,7 +19,7 @@ from dingqueue_worker.store.people import People
 from dingqueue_worker.store.results import Result, Results
 from dingqueue_worker.store.server import Server, ServerFacts, UnfitServer
 from dingqueue_worker.store.tokens import Fetch, Held, TokenKeeping, TokenView, Wait
-from dingqueue_worker.store.views import Figures, LaneView, Memory, Quota, SenderView, Views
+from dingqueue_worker.store.views import Figures, LaneView, Memory, Quota, SenderView, Views, drain_s
 from dingqueue_worker.store.waiting import Waiting
 
 
@@ -62,4 +62,5 @@ __all__ = [
     "UnfitServer",
     "Wait",
     "connect",
+    "drain_s",
 ]

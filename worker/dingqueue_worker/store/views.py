@@ -19,7 +19,7 @@ _BILLED_IN = timezone(timedelta(hours=8))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SenderView:
-    """A sender as it stands: permits used of its first window, and what closed it. Milliseconds since 1970.
+    """A sender as it stands: permits used of its slowest window, and what closed it. Milliseconds since 1970.
 
     ``closed_as`` is what was closed: the sender, the app that it is an interface of, or all (``*``).
     """
@@ -150,7 +150,7 @@ class Views(Door):
                     oldest_ms=min((oldest[one] for one in {*first, *normal} if one in oldest), default=None),
                     held_until_ms=held_ms or None,
                     held_why=held_why,
-                    drain_s=_drain_s(waiting, own, now_ms),
+                    drain_s=drain_s(waiting, own, now_ms),
                     senders=own,
                     beside=tuple(
                         senders[sender] for sender in pace["senders"] if sender in senders and sender not in main
@@ -239,9 +239,10 @@ class Views(Door):
         closed = self._closed(names)
         # An app's own entry has no window: it only says what closes all of its interfaces.
         names = [name for name in names if paces[name]["windows"]]
+        slowest = {name: min(paces[name]["windows"], key=lambda window: window[0] / window[1]) for name in names}
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.zcount(f"{self._base}sender:{name}:{paces[name]['windows'][0][1]}", f"({now_ms}", "+inf")
+                pipe.zcount(f"{self._base}sender:{name}:{slowest[name][1]}", f"({now_ms}", "+inf")
             used = ask(pipe.execute)
         views = {}
         for name, permits in zip(names, used, strict=True):
@@ -249,7 +250,7 @@ class Views(Door):
             ways = {name: closed[name], EVERY_SENDER: every} | ({app: closed[app]} if app in closed else {})
             closed_as = max(ways, key=lambda way: int(ways[way][0] or 0))
             until, why, broken, cause = ways[closed_as]
-            limit, window_ms = paces[name]["windows"][0]
+            limit, window_ms = slowest[name]
             shut = until is not None and int(until) > now_ms
             views[name] = SenderView(
                 name=name,
@@ -272,7 +273,7 @@ class Views(Door):
         return {job_id: int(ms) for job_id, ms in zip(job_ids, times, strict=True) if ms}
 
 
-def _drain_s(waiting: int, senders: Sequence[SenderView], now_ms: int) -> float | None:
+def drain_s(waiting: int, senders: Sequence[SenderView], now_ms: int) -> float | None:
     """Seconds until the last of what waits may go, if nothing more comes and every answer is quick."""
     if not waiting:
         return 0.0
