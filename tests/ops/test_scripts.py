@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -58,6 +61,40 @@ def test_the_folder_keeps_others_out(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     # The containers' users are others: a file's own mode must let them in.
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o444 for file in folder.iterdir() if file.is_file())
+
+
+def test_a_person_on_a_host_has_what_the_workers_unit_has(tmp_path: Path) -> None:
+    (tmp_path / "secrets/dingtalk").mkdir(parents=True)
+    (tmp_path / "secrets/redis_worker").write_text("redis://worker:PLANTED@127.0.0.1:1/0\n")
+    (tmp_path / "secrets/dingtalk/ops_token").write_text("0123456789abcdef" * 4)
+    (tmp_path / "environment").write_text('# no more\nDINGQUEUE_PREFIX=crm:\nWORDS="two words"\n')
+    (tmp_path / "dingqueue.toml").write_text(
+        '[robots.ops]\ntoken = "file:${CREDENTIALS_DIRECTORY}/dingtalk_ops_token"\n[destinations.ops]\nrobots = ["ops"]\n'
+    )
+    program = str(Path(sys.executable).parent / "dingqueue")
+    left = {**os.environ, "DINGQUEUE_ETC": str(tmp_path), "DINGQUEUE_PROGRAM": program, "TMPDIR": str(tmp_path)}
+    for name in ("DINGQUEUE_BROKER_URL", "DINGQUEUE_CONFIG", "DINGQUEUE_OAPI_URL"):
+        left.pop(name, None)
+
+    said = subprocess.run(  # noqa: S603  # our own
+        ["/bin/sh", str(OPS / "dingqueue"), "doctor", "--timeout", "1"],
+        env=left, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert f"OK    configuration: {tmp_path}/dingqueue.toml: 1 robot, 1 destination" in said.stdout, said
+    assert said.returncode == 4, "Redis is not there"
+    assert "PLANTED" not in said.stdout + said.stderr
+    assert not list(tmp_path.glob("tmp.*")), "the folder of links is gone"
+
+
+def test_a_person_who_may_not_read_the_secrets_is_told_what_to_type(tmp_path: Path) -> None:
+    said = subprocess.run(  # noqa: S603  # our own
+        ["/bin/sh", str(OPS / "dingqueue"), "doctor"],
+        env={**os.environ, "DINGQUEUE_ETC": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert said.returncode == 2
+    assert "sudo dingqueue doctor" in said.stderr
 
 
 USERS = ["admin", "worker", "beat", "producer", "flower", "metrics"]

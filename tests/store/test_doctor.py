@@ -113,11 +113,14 @@ def test_the_newer_host_is_asked_where_there_is_an_app(environ: dict[str, str], 
 def test_the_sandbox_answers_as_dingtalk_does(environ: dict[str, str]) -> None:
     with Sandbox() as sandbox:
         space = sandbox.namespace()
-        environ["DINGQUEUE_OAPI_URL"] = space.oapi_url
+        environ["DINGQUEUE_OAPI_URL"], environ["DINGQUEUE_API_URL"] = space.oapi_url, space.api_url
+        with Path(environ["DINGQUEUE_CONFIG"]).open("a") as file:
+            file.write('[apps.acme]\napp_key = "k"\napp_secret = "s"\n')
         checks = found(environ)
 
         assert space.messages() == []
     assert checks["dingtalk"].state == "ok"
+    assert checks["dingtalk (newer host)"].state == "ok"
 
 
 def test_an_app_whose_credentials_were_refused_fails(environ: dict[str, str], state: State) -> None:

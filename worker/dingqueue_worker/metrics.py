@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from dingqueue.contract import KINDS
 from dingqueue.routes import DEFAULT_PREFIX, queue_name
+from dingqueue.servers import place
 from dingqueue_worker.console import Exit, Stop, broker_option, port_words, say, state_option
 from dingqueue_worker.health import Page, Shown, verdict
 from dingqueue_worker.located import located
@@ -365,7 +366,10 @@ def metrics(broker_url: str | None, state_url: str | None, address: str, port: i
     store = Store(at.state_url, prefix=prefix)
     collector = FleetCollector(store, queue=queue_name(prefix) if at.state_url == at.broker_url else None)
     if once:
-        _print_once(collector)
+        if not _print_once(collector):
+            raise Stop(
+                Exit.UNREACHABLE, f"Redis at {place(at.state_url)} does not answer; dingqueue doctor looks closer"
+            )
         return
     with port_words(address, port):
         served = Page((address, port), {
@@ -380,10 +384,10 @@ def metrics(broker_url: str | None, state_url: str | None, address: str, port: i
     store.close()
 
 
-def _print_once(collector: FleetCollector) -> None:
+def _print_once(collector: FleetCollector) -> bool:
+    """Print all families; False when Redis did not answer."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
     text = generate_latest(registry).decode()
     click.echo(text, nl=False)
-    if "dingqueue_up 0" in text:
-        raise Stop(Exit.UNREACHABLE, "; ".join(collector.answers()) or "Redis went away")
+    return "dingqueue_up 0" not in text

@@ -158,9 +158,9 @@ class Api:
         return _answered(self._exchange(_json_request("GET", f"{self._oapi.url}/robot/send", None), self._oapi))
 
     def knock_newer(self) -> Answer:
-        """Ask the newer host for a token with a GET that names no app: it is refused, and sends nothing."""
+        """Ask the newer host for a token without naming an app: it is refused (MissingappKey), and sends nothing."""
         return _answered(
-            self._exchange(_json_request("GET", f"{self._api.url}/v1.0/oauth2/accessToken", None), self._api)
+            self._exchange(_json_request("POST", f"{self._api.url}/v1.0/oauth2/accessToken", b"{}"), self._api)
         )
 
     def close(self) -> None:
