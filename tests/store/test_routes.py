@@ -241,6 +241,19 @@ def test_a_later_job_marks_the_one_that_it_changed(team: State) -> None:
     assert status.receipt == {"process_query_key": "k1", "recalled": "1"}
 
 
+def test_a_mark_does_not_end_a_job_that_is_open(team: State) -> None:
+    first, calls = team.submit()
+    _, others = team.submit()
+    team.start(calls[0])
+    team.start(others[0])
+
+    settle(team, others[0], Ended(outcome=Delivered(), mark=Mark(job_id=first, state="cancelled", why="recalled")))
+
+    assert team.state_of(first) == "sending"
+    settle(team, calls[0], Ended(outcome=Delivered()))
+    assert team.state_of(first) == "delivered"
+
+
 def test_a_mark_on_a_forgotten_job_makes_no_new_record(team: State) -> None:
     _, calls = team.submit()
     team.start(calls[0])

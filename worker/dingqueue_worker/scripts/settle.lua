@@ -115,7 +115,11 @@ end
 local function mark(of)
   local other = base .. 'job:' .. of.id
   if redis.call('EXISTS', other) == 0 then return end
-  if of.state then redis.call('HSET', other, 'state', of.state, 'cause', of.state) end
+  -- Only what has ended well: a job that was replayed meanwhile stands in its lane.
+  local was = redis.call('HGET', other, 'state')
+  if of.state and (was == 'delivered' or was == 'accepted') then
+    redis.call('HSET', other, 'state', of.state, 'cause', of.state)
+  end
   if of.why then redis.call('HSET', other, 'why', of.why) end
   if of.receipt then
     local all = cjson.decode(redis.call('HGET', other, 'receipt') or '{}')
