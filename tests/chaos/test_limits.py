@@ -150,8 +150,9 @@ def test_all_workers_stopped_then_started(space: Space) -> None:
 def test_two_beats_then_none(space: Space) -> None:
     """B19."""
     with Fleet(lanes(space, {"a": ["a"]}), oapi_url=space.oapi_url) as fleet:
-        (worker,) = fleet.workers(1)
-        beats = [fleet.beat(), fleet.beat()]
+        worker = fleet.worker(loglevel="DEBUG")
+        worker.wait_until_says("ready.")
+        beats = [fleet.beat(loglevel="DEBUG"), fleet.beat(loglevel="DEBUG")]
         for beat in beats:
             beat.wait_until_says("dingqueue.prune")
         jobs = submit(fleet, {"a": 40})

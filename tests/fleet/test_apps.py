@@ -84,7 +84,7 @@ def fleet(space: Space) -> Iterator[Fleet]:
     with Fleet(CONFIG, oapi_url=space.oapi_url, api_url=space.api_url) as fleet:
         fleet.workers(2)
         beat = fleet.beat()
-        beat.wait_until_says("beat: Starting")
+        beat.wait_until_says("beat starts")
         yield fleet
 
 
