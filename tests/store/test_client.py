@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import redis
+from celery import signals
 
 from dingqueue import Client, EnqueueFailed, InvalidJob, LaneFull, SendJob, Text, send_job
 from dingqueue.routes import queue_name
@@ -347,6 +348,27 @@ def test_the_applications_celery_is_left_alone(valkey: Server, state: State) -> 
 
     assert said == "3 theirs"
     assert len(messages(state)) == 1
+
+
+def test_celerys_signals_of_publishing_tell_nobody_of_a_job(client: Client, state: State) -> None:
+    state.pace({"ops": lane("robot.ops", in_flight=100)}, {"robot.ops": sender()})
+    heard: list[object] = []
+
+    def hear(sender: object = None, **_: object) -> None:
+        heard.append(sender)
+
+    about_publishing = (signals.before_task_publish, signals.after_task_publish)
+    for signal in about_publishing:
+        signal.connect(hear)
+    try:
+        client.send("ops", "hello")
+        client.send_many([send_job("ops", f"n {number}") for number in range(3)])
+    finally:
+        for signal in about_publishing:
+            signal.disconnect(hear)
+
+    assert len(messages(state)) == 4
+    assert heard == []
 
 
 def test_cancel_and_status_of_nobody(client: Client) -> None:
