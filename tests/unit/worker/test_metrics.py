@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
+from dingqueue_worker.dingtalk.answers import ROWS
 from dingqueue_worker.metrics import ABOUT_THE_LOOK, EDGES_MS, FAMILIES, STATES, families
 from dingqueue_worker.outcome import CloseCause
 from dingqueue_worker.store import Figures, LaneView, Memory, Quota, SenderView
@@ -153,6 +155,49 @@ def test_every_closed_set_is_documented() -> None:
 
     for word in (*STATES, *CloseCause.__args__):  # type: ignore[attr-defined]  # a Literal's words
         assert f"`{word}`" in text
+
+
+def causes_written() -> tuple[set[str], set[str]]:
+    """Every cause of an attempt, and those of dead letters alone, as the sources spell them."""
+    worker, outcomes = ROOT / "worker/dingqueue_worker", {"Snooze", "Retry", "Unknown", "Dead", "Row"}
+    attempts = {row.cause for row in ROWS if row.verdict != "delivered"} | {"ok"}
+    for file in worker.rglob("*.py"):
+        if worker / "sandbox" in file.parents:
+            continue
+        for call in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(call, ast.Call) or ast.unparse(call.func) not in outcomes:
+                continue
+            for cause in (word.value for word in call.keywords if word.arg == "cause"):
+                if isinstance(cause, ast.Constant):
+                    attempts.add(str(cause.value))
+                else:  # handed on as it was
+                    assert ast.unparse(cause).split(".")[-1] == "cause", f"{file.name}:{call.lineno}"
+    scripts = "\n".join(file.read_text() for file in (worker / "scripts").glob("*.lua"))
+    attempts |= set(re.findall(r"count\('attempts:' \.\. destination \.\. ':\w+:(\w+)'", scripts))
+    dead = set(re.findall(r"finish\(id, 'dead', '(\w+)'", scripts))
+    dead |= set(re.findall(r"'state', 'dead', 'cause', '(\w+)'", scripts))
+    return attempts, dead - attempts
+
+
+def test_every_cause_of_an_attempt_is_documented_and_no_other() -> None:
+    section = (OPS / "METRICS.md").read_text().split("\n## Causes of an attempt\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \| (.+?) \| ?(.*?) ?\|$", section, re.MULTILINE)
+    told = [cause for causes, _, _ in rows for cause in re.findall(r"`(\w+)`", causes)]
+    above = section.split("| cause |")[0]
+
+    attempts, dead = causes_written()
+
+    assert sorted(told) == sorted(attempts)
+    assert {"bug", "worker_lost", "too_fast", "not_sent"} <= attempts
+    assert dead == {"unknown", "poison"}
+    assert all(f"`{cause}` (" in above for cause in dead)
+
+
+def test_every_page_that_a_cause_leads_to_is_there() -> None:
+    pages = set(re.findall(r"\b(Dingqueue[A-Z]\w+)", (OPS / "METRICS.md").read_text()))
+
+    assert pages
+    assert pages <= set(re.findall(r"^## (\w+)$", (OPS / "RUNBOOK.md").read_text(), re.MULTILINE))
 
 
 def test_every_counter_of_the_scripts_is_exported() -> None:
