@@ -1,38 +1,28 @@
-"""The application's handle: check, store, publish, return the id. Bounded in time whatever Redis does."""
+"""The application's handle: check the call, hand the job over, return its id. Knows no Redis and no Celery."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import difflib
-import functools
 import inspect
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from concurrent.futures import wait as wait_for_futures
 from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event
 from types import TracebackType
-from typing import Any, TypedDict, TypeVar, Unpack, assert_never
+from typing import Any, TypedDict, Unpack
 
-import redis
-
-from dingqueue import broker, inline, outbox
+from dingqueue import outbox
 from dingqueue.changes import (
     WorkChange,
     check_of,
     completion_of,
     reassignment_of,
-    recall_of,
     unplaced,
     work_change,
 )
-from dingqueue.connections import redis_client
 from dingqueue.contract import (
     Action,
     Card,
@@ -50,39 +40,24 @@ from dingqueue.contract import (
     TooLong,
 )
 from dingqueue.environment import resolved_files_url
-from dingqueue.errors import EnqueueFailed, InvalidJob, LaneFull
+from dingqueue.errors import InvalidJob
 from dingqueue.files.limits import MAX_FILE_BYTES
 from dingqueue.files.places import kind_of
 from dingqueue.files.source import Content as FileContent
 from dingqueue.files.source import Source, content_of
-from dingqueue.files.store import FileStoreUnavailable, open_store
-from dingqueue.hands import Closed, Hands
+from dingqueue.handover import Handover
 from dingqueue.jobs import People, assign_job, checked, send_job, share_job
-from dingqueue.lanes import Accepted, Call, Carries, Full, Lanes, Left, Repeat, Submitted, UnknownDestination
+from dingqueue.lanes import Carries, Left
 from dingqueue.messages import Rung
 from dingqueue.nowhere import outbox_of
 from dingqueue.preview import Preview
 from dingqueue.preview import preview as preview_job
 from dingqueue.routes import DEFAULT_BROKER_URL, DEFAULT_PREFIX, fit_prefix
-from dingqueue.servers import Refusal, Servers, place, refusal, servers
+from dingqueue.servers import place, servers
 from dingqueue.status import CancelEnd, Status
 from dingqueue.tracing import Spans, wanted
 
-log = logging.getLogger("dingqueue")
-
-T = TypeVar("T")
-
-#: Threads that carry out a client's calls. More callers than that share them.
-_THREADS = 8
-#: Jobs in one round trip of ``send_many``.
-_CHUNK = 500
-#: ``send_many`` has ``enqueue_timeout_s`` for each so many jobs.
-_JOBS_A_TIMEOUT = 1_000
-#: How long no message is published after the broker failed: jobs are safe in their lanes and are called again.
-_BROKER_REST_S = 5.0
 _LONGEST_TIMEOUT_S = 3_600.0
-#: A file may take longer to store than a job: so much longer, by its size.
-_SLOWEST_STORE_BYTES_PER_S = 1_000_000
 #: A file outlives its job's expiry by this: attempts go on after it, and clocks differ.
 _KEEP_LONGER_S = 86_400.0
 #: How long a job is worth sending where neither the call nor the fleet says it; `submit` has the same.
@@ -158,19 +133,17 @@ class Client:
         self._nowhere = outbox_of(broker_url or os.environ.get("DINGQUEUE_BROKER_URL") or "")
         self._at = servers(DEFAULT_BROKER_URL if self._nowhere else broker_url, None if self._nowhere else state_url)
         named = files_url or os.environ.get("DINGQUEUE_FILES_URL")
-        self._files_url = resolved_files_url(named) if named else self._at.state_url
-        _check_files_url(self._files_url)
+        files_url = resolved_files_url(named) if named else self._at.state_url
+        _check_files_url(files_url)
         try:
             self._spans = Spans() if wanted(os.environ.get("DINGQUEUE_OTEL")) else None
         except ValueError as error:
             raise ValueError(f"DINGQUEUE_OTEL: {error}") from None
-        self._timeout_s = enqueue_timeout_s
-        self._prefix = prefix or os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
-        if not fit_prefix(self._prefix):
+        prefix = prefix or os.environ.get("DINGQUEUE_PREFIX") or DEFAULT_PREFIX
+        if not fit_prefix(prefix):
             # No fleet can have it: jobs would be taken and never sent.
-            raise ValueError(f"prefix: a word like {DEFAULT_PREFIX} (letters, digits, _ . -), not {self._prefix!r}")
-        # By process and number of forks. No lock: a child that was forked while it was held would wait for ever.
-        self._lines: dict[tuple[int, int], _Line] = {}
+            raise ValueError(f"prefix: a word like {DEFAULT_PREFIX} (letters, digits, _ . -), not {prefix!r}")
+        self._handover = Handover(self._at, files_url, timeout_s=enqueue_timeout_s, prefix=prefix)
 
     def send(
         self,
@@ -318,10 +291,11 @@ class Client:
         with content_of(file, name=name, zip_it=zip_it, most_bytes=most_bytes) as content:
             if box:
                 return box.accept(_with_file(draft, content, store="", place=content.sha256))
-            deadline_s = time.monotonic() + self._timeout_s + content.size_bytes / _SLOWEST_STORE_BYTES_PER_S
+            deadline_s = self._handover.deadline_s(size_bytes=content.size_bytes)
             # The file first: whoever gets the job finds it.
-            _, future = self._begin(lambda line: line.keep(content, keep_s=_keep_s(draft, carries)))
-            kind, place = self._result(future, deadline_s)
+            kind, place = self._handover.ask(
+                lambda here: here.keep(content, keep_s=_keep_s(draft, carries)), deadline_s
+            )
             return self._enqueue(_with_file(draft, content, store=kind, place=place), deadline_s)
 
     def _carries(self, destination: str) -> Carries | None:
@@ -330,18 +304,14 @@ class Client:
         Raises:
             InvalidJob: No file can go there.
         """
-        _, future = self._begin(lambda line: line.carries(destination))
-        match self._result(future, time.monotonic() + self._timeout_s):
-            case UnknownDestination(known=known):
-                raise _unknown(destination, known)
-            case Carries(files_bytes=0):
-                raise InvalidJob(
-                    "destination",
-                    f"only a webhook robot speaks at {destination!r}, and it cannot carry a file: put the file where "
-                    "people can fetch it and share its URL, or give the destination an app",
-                )
-            case carries:
-                return carries
+        carries = self._handover.ask(lambda here: here.carries(destination))
+        if carries and carries.files_bytes == 0:
+            raise InvalidJob(
+                "destination",
+                f"only a webhook robot speaks at {destination!r}, and it cannot carry a file: put the file where "
+                "people can fetch it and share its URL, or give the destination an app",
+            )
+        return carries
 
     def enqueue(self, job: Job) -> str:
         """Hand over a job that was built before (``error.job`` of an ``EnqueueFailed``) and return its id."""
@@ -351,19 +321,9 @@ class Client:
         if box := self._box():
             return box.accept(job)
         if self._spans is None:
-            return self._hand_over(job, deadline_s)
+            return self._handover.submit(job, deadline_s)
         with self._spans.enqueue((job,)) as (traced,):
-            return self._hand_over(traced, deadline_s)
-
-    def _hand_over(self, job: Job, deadline_s: float | None) -> str:
-        deadline_s = time.monotonic() + self._timeout_s if deadline_s is None else deadline_s
-        line = self._connected()
-        calls = line.submit_here(job, deadline_s)
-        if calls is None:
-            line, future = self._begin(lambda line: line.submit(job))
-            calls = self._result(future, deadline_s, (job,))
-        line.publish(calls, deadline_s)
-        return job.job_id
+            return self._handover.submit(traced, deadline_s)
 
     def send_many(self, jobs: Iterable[Job | Mapping[str, Any]]) -> list[str]:
         """Hand over many jobs in a few round trips; returns their ids in order.
@@ -381,21 +341,9 @@ class Client:
         if box := self._box():
             return [box.accept(job) for job in built]
         if self._spans is None:
-            return self._hand_over_many(built)
+            return self._handover.submit_many(built)
         with self._spans.enqueue(built) as traced:
-            return self._hand_over_many(traced)
-
-    def _hand_over_many(self, built: list[Job]) -> list[str]:
-        deadline_s = self._deadline_of_many(built)
-        line, future = self._begin(lambda line: line.submit_many(built, deadline_s))
-        calls, problem = self._result(future, deadline_s, built)
-        line.publish(calls, deadline_s)
-        if problem:
-            raise problem
-        return [job.job_id for job in built]
-
-    def _deadline_of_many(self, jobs: Sequence[Job]) -> float:
-        return time.monotonic() + self._timeout_s * max(1.0, len(jobs) / _JOBS_A_TIMEOUT)
+            return self._handover.submit_many(traced)
 
     async def asend(self, destination: str, text: str | Content | None = None, **options: Unpack[_SendOptions]) -> str:
         """``send`` for an event loop, which is never blocked."""
@@ -419,18 +367,9 @@ class Client:
         if box := self._box():
             return [box.accept(job) for job in built]
         if self._spans is None:
-            return await self._ahand_over_many(built)
+            return await self._handover.asubmit_many(built)
         with self._spans.enqueue(built) as traced:
-            return await self._ahand_over_many(traced)
-
-    async def _ahand_over_many(self, built: list[Job]) -> list[str]:
-        deadline_s = self._deadline_of_many(built)
-        line, future = self._begin(lambda line: line.submit_many(built, deadline_s))
-        calls, problem = await self._aresult(future, deadline_s, built)
-        await line.apublish(calls, deadline_s)
-        if problem:
-            raise problem
-        return [job.job_id for job in built]
+            return await self._handover.asubmit_many(traced)
 
     async def aenqueue(self, job: Job) -> str:
         """``enqueue`` for an event loop."""
@@ -440,23 +379,15 @@ class Client:
         if box := self._box():
             return box.accept(job)
         if self._spans is None:
-            return await self._ahand_over(job)
+            return await self._handover.asubmit(job)
         with self._spans.enqueue((job,)) as (traced,):
-            return await self._ahand_over(traced)
-
-    async def _ahand_over(self, job: Job) -> str:
-        deadline_s = time.monotonic() + self._timeout_s
-        line, future = self._begin(lambda line: line.submit(job))
-        calls = await self._aresult(future, deadline_s, (job,))
-        await line.apublish(calls, deadline_s)
-        return job.job_id
+            return await self._handover.asubmit(traced)
 
     async def astatus(self, job_id: str) -> Status | None:
         """``status`` for an event loop."""
         if box := self._box():
             return box.status(job_id)
-        _, future = self._begin(lambda line: line.status(job_id))
-        return await self._aresult(future, time.monotonic() + self._timeout_s)
+        return await self._handover.aask(lambda here: here.status(job_id))
 
     async def await_end(self, job_id: str, *, timeout_s: float) -> Status | None:
         """``wait`` for an event loop."""
@@ -473,11 +404,7 @@ class Client:
         """``cancel`` for an event loop."""
         if box := self._box():
             return box.cancel(job_id)
-        deadline_s = time.monotonic() + self._timeout_s
-        line, future = self._begin(lambda line: line.cancel(job_id))
-        state, calls = await self._aresult(future, deadline_s)
-        await line.apublish(calls, deadline_s)
-        return state
+        return await self._handover.aact(lambda here: here.cancel(job_id))
 
     async def acomplete(self, job_id: str) -> str:
         """``complete`` for an event loop."""
@@ -508,11 +435,7 @@ class Client:
     ) -> str:
         if box := self._box():
             return _kept_change(box, job_id, action, change)
-        deadline_s = time.monotonic() + self._timeout_s
-        line, future = self._begin(lambda line: line.change(job_id, build))
-        new_id, calls = await self._aresult(future, deadline_s)
-        await line.apublish(calls, deadline_s)
-        return new_id
+        return await self._handover.aact(lambda here: here.change(job_id, build))
 
     def preview(self, job: Job, *, keywords: Sequence[str] = (), people: Mapping[str, Rung] | None = None) -> Preview:
         """What DingTalk would get for a job, in bytes and with warnings. Sends nothing, connects to nothing."""
@@ -526,8 +449,7 @@ class Client:
         """
         if box := self._box():
             return box.status(job_id)
-        _, future = self._begin(lambda line: line.status(job_id))
-        return self._result(future, time.monotonic() + self._timeout_s)
+        return self._handover.ask(lambda here: here.status(job_id))
 
     def wait(self, job_id: str, *, timeout_s: float) -> Status | None:
         """Where a job is once it has ended, or when `timeout_s` has passed; None for an id nobody knows.
@@ -560,11 +482,7 @@ class Client:
         """
         if box := self._box():
             return box.cancel(job_id)
-        deadline_s = time.monotonic() + self._timeout_s
-        line, future = self._begin(lambda line: line.cancel(job_id))
-        state, calls = self._result(future, deadline_s)
-        line.publish(calls, deadline_s)
-        return state
+        return self._handover.act(lambda here: here.cancel(job_id))
 
     def complete(self, job_id: str) -> str:
         """Say that the work of an ``assign`` is done: its todo is closed for everybody.
@@ -627,19 +545,14 @@ class Client:
     ) -> str:
         if box := self._box():
             return _kept_change(box, job_id, action, change)
-        deadline_s = time.monotonic() + self._timeout_s
-        line, future = self._begin(lambda line: line.change(job_id, build))
-        new_id, calls = self._result(future, deadline_s)
-        line.publish(calls, deadline_s)
-        return new_id
+        return self._handover.act(lambda here: here.change(job_id, build))
 
     def close(self) -> None:
         """Let go of connections and threads when the calls that are under way have ended; the next call opens new ones.
 
         Does not wait. Calls that have not begun raise ``EnqueueFailed``.
         """
-        if line := self._lines.pop(_process(), None):
-            line.close()
+        self._handover.close()
 
     def __repr__(self) -> str:
         """Where it leads, without user or password."""
@@ -659,53 +572,6 @@ class Client:
         """A test's, which may come and go; else the one that the URL names."""
         return outbox.current() or self._nowhere
 
-    def _connected(self) -> _Line:
-        process = _process()
-        line = self._lines.get(process)
-        if line is None:
-            # Of two threads that come here at once, one makes a line that is thrown away before it did anything.
-            made = _Line(self._at, self._files_url, timeout_s=self._timeout_s, prefix=self._prefix)
-            line = self._lines.setdefault(process, made)
-        return line
-
-    def _begin(self, action: Callable[[_Line], T]) -> tuple[_Line, Future[T]]:
-        # Sockets have timeouts of their own, but name look-ups, handshakes and answers that drip in have none together.
-        while True:
-            line = self._connected()
-            try:
-                return line, line.hands.later(functools.partial(action, line))
-            except Closed:
-                # Another thread closed the client between the two lines.
-                continue
-
-    def _result(self, future: Future[T], deadline_s: float, jobs: Sequence[Job] = ()) -> T:
-        try:
-            return future.result(timeout=max(0.0, deadline_s - time.monotonic()))
-        except FutureTimeoutError as error:
-            future.cancel()
-            raise self._late(jobs) from error
-        except CancelledError as error:
-            raise EnqueueFailed("the client was closed meanwhile", jobs=jobs) from error
-
-    async def _aresult(self, future: Future[T], deadline_s: float, jobs: Sequence[Job] = ()) -> T:
-        waiting = asyncio.wrap_future(future)
-        try:
-            return await asyncio.wait_for(waiting, max(0.0, deadline_s - time.monotonic()))
-        except TimeoutError as error:
-            raise self._late(jobs) from error
-        except asyncio.CancelledError as error:
-            # Either the caller's task was cancelled, or the client was closed under it.
-            if not waiting.cancelled() or (task := asyncio.current_task()) is None or task.cancelling():
-                raise
-            raise EnqueueFailed("the client was closed meanwhile", jobs=jobs) from error
-
-    def _late(self, jobs: Sequence[Job]) -> EnqueueFailed:
-        also = "" if self._files_url == self._at.state_url else "or the file store "
-        return EnqueueFailed(
-            self._at.failed(Refusal(said=f"{also}did not answer in time (enqueue_timeout_s is {self._timeout_s:g})")),
-            jobs=jobs,
-        )
-
 
 def _kept_change(box: outbox.Outbox, job_id: str, action: Action, change: WorkChange | None) -> str:
     if (known := box.status(job_id)) is None:
@@ -719,22 +585,6 @@ def _waits() -> Iterator[float]:
     while True:
         yield wait_s
         wait_s = min(wait_s * 1.5, 1.0)
-
-
-#: How often this process or one before it was forked: a process id alone may come back.
-_forks = 0
-
-
-def _forked() -> None:
-    global _forks
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_forked)
-
-
-def _process() -> tuple[int, int]:
-    return os.getpid(), _forks
 
 
 def _check_files_url(url: str) -> None:
@@ -775,251 +625,3 @@ def _sent(options: Mapping[str, Any]) -> Job:
         hint = f"; did you mean {close[0]}?" if close else ""
         problem = f"send has no argument {', '.join(wrong)}{hint}" if wrong else "destination: expected one, found none"
         raise InvalidJob("job", problem) from error
-
-
-class _Line:
-    """One process's connections: to the lanes, the broker and the file store, and the threads that use them."""
-
-    def __init__(self, at: Servers, files_url: str, *, timeout_s: float, prefix: str) -> None:
-        self._at = at
-        self._redis = redis_client(
-            at.state_url,
-            # Less than a call has when it begins, so that only one that is late sets its socket's timeout anew.
-            timeout_s=0.9 * timeout_s,
-            connect_timeout_s=timeout_s,
-            # It repeats nothing: a command that timed out may have been carried out, and that is the caller's to decide.
-            decode_responses=True,
-            client_name="dingqueue-producer",
-            plain=inline.Connection,
-        )
-        self._inline = inline.serves(at.state_url)
-        self._open: list[redis.Redis] = []
-        self.hands = Hands(_THREADS, name="dingqueue")
-        self._lanes = Lanes(self._redis, prefix=prefix)
-        self._publisher = broker.Publisher(at.broker_url, prefix=prefix, timeout_s=timeout_s / 2)
-        self._files = open_store(files_url, prefix=prefix, timeout_s=timeout_s)
-        self._broker_rests_until_s = 0.0
-
-    def carries(self, destination: str) -> Carries | UnknownDestination | None:
-        try:
-            return self._lanes.carries(destination)
-        except redis.RedisError as error:
-            raise self._refused(error) from error
-
-    def keep(self, content: FileContent, *, keep_s: float) -> tuple[str, str]:
-        """Store a file; the kind of the store and the file's id there."""
-        try:
-            return self._files.kind, self._files.keep(content, keep_s=keep_s)
-        except FileStoreUnavailable as error:
-            raise EnqueueFailed(str(error)) from error
-
-    def submit(self, job: Job) -> tuple[Call, ...]:
-        calls = self._submit(job, None)
-        if self._inline and len(self._open) < _THREADS:
-            # The connection that this used, for `submit_here`; without a pool to ask, a call takes half the time.
-            self._open.append(redis.Redis(connection_pool=self._redis.connection_pool, single_connection_client=True))
-        return calls
-
-    def _submit(self, job: Job, client: redis.Redis | None) -> tuple[Call, ...]:
-        try:
-            submitted = self._lanes.submit(job, client=client)
-        except redis.RedisError as error:
-            raise self._refused(error, (job,)) from error
-        return _calls(submitted, job)
-
-    def submit_here(self, job: Job, deadline_s: float) -> tuple[Call, ...] | None:
-        """`submit` in the caller's own thread; None where that cannot be bounded, or the connection was gone."""
-        try:
-            client = self._open.pop()
-        except IndexError:
-            return None
-        keep = True
-        try:
-            with self.hands.shared(), inline.until(deadline_s):
-                return self._submit(job, client)
-        except (Closed, inline.NotOpen):
-            keep = False
-            return None
-        except EnqueueFailed as error:
-            keep = not isinstance(error.__cause__, redis.RedisError)
-            if not keep:
-                self._drop_open()  # the others lead to the same server, which may be another one by now
-            # It may have been closed while nobody used it. Whether the job was stored is unknown, and asking again is safe.
-            if isinstance(error.__cause__, redis.ConnectionError):
-                return None
-            raise
-        finally:
-            if keep:
-                self._open.append(client)
-            else:
-                _disconnect(client)
-
-    def _drop_open(self) -> None:
-        while self._open:
-            with contextlib.suppress(IndexError):  # another thread uses it, and finds out by itself
-                _disconnect(self._open.pop())
-
-    def submit_many(
-        self, jobs: Sequence[Job], deadline_s: float
-    ) -> tuple[list[Call], EnqueueFailed | InvalidJob | None]:
-        """The calls, and what is to be raised once they are published."""
-        calls: list[Call] = []
-        failed: list[tuple[int, EnqueueFailed | InvalidJob]] = []
-        for start in range(0, len(jobs), _CHUNK):
-            chunk = jobs[start : start + _CHUNK]
-            if start and time.monotonic() > deadline_s:
-                # The caller is told, or was told already, that not all were taken.
-                late = EnqueueFailed("there was no time left", jobs=chunk)
-                failed += [(number, late) for number in range(start, len(jobs))]
-                break
-            try:
-                results = self._lanes.submit_many(chunk)
-            except redis.RedisError as error:
-                failed += [(start + number, self._refused(error, chunk)) for number in range(len(jobs) - start)]
-                break
-            for number, (job, submitted) in enumerate(zip(chunk, results, strict=True), start):
-                try:
-                    if isinstance(submitted, Exception):
-                        raise self._refused(submitted, (job,))
-                    calls += _calls(submitted, job)
-                except (EnqueueFailed, InvalidJob) as error:
-                    failed.append((number, error))
-        return calls, _several(failed, jobs) if failed else None
-
-    def status(self, job_id: str) -> Status | None:
-        try:
-            return self._lanes.status(job_id)
-        except redis.RedisError as error:
-            raise self._refused(error) from error
-
-    def cancel(self, job_id: str) -> tuple[CancelEnd, tuple[Call, ...]]:
-        try:
-            state, calls = self._lanes.cancel(job_id)
-            left = self._lanes.left(job_id) if state == "recall" else None
-        except redis.RedisError as error:
-            raise self._refused(error) from error
-        if state != "recall":
-            return state, calls
-        return ("recalling", tuple(self.submit(recall_of(job_id, left)))) if left else ("gone", ())
-
-    def change(self, job_id: str, build: Callable[[Left | None], ChangeJob]) -> tuple[str, Sequence[Call]]:
-        """Submit a change to an earlier job: its own id, and the calls."""
-        try:
-            left = self._lanes.left(job_id)
-        except redis.RedisError as error:
-            raise self._refused(error) from error
-        job = build(left)
-        return job.job_id, self.submit(job)
-
-    def publish(self, calls: Sequence[Call], deadline_s: float) -> None:
-        """Publish what an accepted job called, and wait for it as long as there is time: it is accepted anyway."""
-        if calls and self._publish_here(calls, deadline_s):
-            return
-        if publishing := self._publish_soon(calls):
-            wait_for_futures([publishing], timeout=max(0.0, deadline_s - time.monotonic()))
-
-    async def apublish(self, calls: Sequence[Call], deadline_s: float) -> None:
-        """``publish`` for an event loop."""
-        if publishing := self._publish_soon(calls):
-            await asyncio.wait([asyncio.wrap_future(publishing)], timeout=max(0.0, deadline_s - time.monotonic()))
-
-    def _publish_here(self, calls: Sequence[Call], deadline_s: float) -> bool:
-        """In the caller's own thread, if that can be bounded. What failed is published again: a second call is stale."""
-        if not self._publisher.inline or time.monotonic() < self._broker_rests_until_s:
-            return False
-        try:
-            with self.hands.shared(), inline.until(deadline_s):
-                self._publisher.publish(calls, wait=False)
-        except Exception:  # noqa: BLE001 - whatever the broker's library raises, another thread looks into it
-            return False
-        return True
-
-    def _publish_soon(self, calls: Sequence[Call]) -> Future[None] | None:
-        if not calls or time.monotonic() < self._broker_rests_until_s:
-            return None
-        try:
-            return self.hands.later(lambda: self._publish(calls))
-        except Closed:
-            return None  # the pacer repeats them
-
-    def _publish(self, calls: Sequence[Call]) -> None:
-        try:
-            self._publisher.publish(calls)
-        except Exception as error:  # noqa: BLE001 - the job is accepted: whatever the broker's library raises, it is called again
-            self._broker_rests_until_s = time.monotonic() + _BROKER_REST_S
-            log.warning(
-                "%d calls not published (%s): their jobs are safe, and workers call them again",
-                len(calls),
-                type(error).__name__,
-                extra={"calls": len(calls), "error": type(error).__name__},
-            )
-
-    def _refused(self, error: Exception, jobs: Sequence[Job] = ()) -> EnqueueFailed:
-        """What went wrong, without the URL (it may hold a password)."""
-        why = (
-            refusal(error) if isinstance(error, redis.RedisError) else Refusal(said=f"failed ({type(error).__name__})")
-        )
-        return EnqueueFailed(self._at.failed(why), jobs=jobs)
-
-    def close(self) -> None:
-        self.hands.close(self._let_go)
-
-    def _let_go(self) -> None:
-        for close in (self._publisher.close, self._redis.close, self._files.close):
-            with contextlib.suppress(Exception):  # what fails to close is gone too, and nobody waits for it
-                close()
-
-
-def _disconnect(client: redis.Redis) -> None:
-    """End the one connection of a client: given back to the pool as it is, it would still lead to the old server."""
-    if client.connection is not None:
-        client.connection.disconnect()  # type: ignore[no-untyped-call]  # redis-py's has no types
-    client.close()
-
-
-def _calls(submitted: Submitted, job: Job) -> tuple[Call, ...]:
-    match submitted:
-        case Accepted(calls=calls):
-            if log.isEnabledFor(logging.DEBUG):
-                _note("job accepted", job)
-            return calls
-        case Repeat(state=state):
-            if log.isEnabledFor(logging.DEBUG):
-                _note("job known already", job, state=state)
-            return ()
-        case Full(waiting=waiting):
-            problem = f"{job.destination}: {waiting} jobs wait there already, as many as it may hold"
-            raise LaneFull(problem, jobs=(job,))
-        case UnknownDestination(known=known):
-            raise _unknown(job.destination, known)
-        case other:
-            assert_never(other)
-
-
-def _note(message: str, job: Job, **more: str) -> None:
-    """The first line of a job's story; the worker's lines go on with the same ``job_id``. Never the text."""
-    fields = {"job_id": job.job_id, "destination": job.destination, "kind": job.kind, **more}
-    said = " ".join(f"{name}={value}" for name, value in fields.items())
-    log.debug("%s  %s", message, said, extra={"event": message, **fields})
-
-
-def _unknown(destination: str, known: Sequence[str]) -> InvalidJob:
-    close = difflib.get_close_matches(destination, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"the fleet knows: {', '.join(known[:10]) or 'none'}"
-    return InvalidJob("destination", f"no destination is called {destination!r}; {hint}")
-
-
-def _several(
-    failed: Sequence[tuple[int, EnqueueFailed | InvalidJob]], jobs: Sequence[Job]
-) -> EnqueueFailed | InvalidJob:
-    """What is to be raised where some of several jobs were not taken."""
-    number, first = failed[0]
-    if len(failed) == len(jobs) and isinstance(first, InvalidJob):  # nothing was stored, and trying again is no use
-        return InvalidJob(f"[{number}].{first.field}", first.problem)
-    if len(failed) == len(jobs) == 1:
-        return first
-    kind = LaneFull if all(isinstance(error, LaneFull) for _, error in failed) else EnqueueFailed
-    problem = f"{len(failed)} of {len(jobs)} jobs were not taken, the first: {first}"
-    several = kind(problem, jobs=[jobs[number] for number, _ in failed])
-    several.__cause__ = first
-    return several

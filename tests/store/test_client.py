@@ -272,7 +272,7 @@ def broker_connections(state: State, *, fresh: bool = False) -> set[str]:
         return {one["id"] for one in other.client_list()} - {str(other.client_id())}
 
 
-def test_closing_in_a_child_leaves_the_parents_line(client: Client, state: State) -> None:
+def test_closing_in_a_child_leaves_the_parents_connections(client: Client, state: State) -> None:
     client.send("ops", "parent")
     child = os.fork()
     if not child:
@@ -574,10 +574,10 @@ def test_many_to_a_redis_that_is_away_come_back_as_they_went() -> None:
 
 
 def test_many_that_run_out_of_time_are_not_all_taken_and_the_rest_comes_back(state: State) -> None:
-    """The line is asked directly: at the client only a race would show it."""
+    """The connections are asked directly: at the client only a race would show it."""
     jobs = [send_job("ops", f"n {number}") for number in range(1200)]
     with Client(state.url, prefix=state.prefix) as client:
-        _, problem = client._connected().submit_many(jobs, deadline_s=0.0)
+        problem, _ = client._handover.here().submit_many(jobs, deadline_s=0.0)
 
     assert isinstance(problem, EnqueueFailed)
     assert str(problem).startswith("700 of 1200 jobs were not taken")

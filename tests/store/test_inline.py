@@ -80,7 +80,7 @@ def test_a_call_over_an_open_connection_needs_no_other_thread(valkey: Server) ->
     with Client(valkey.url, prefix="inline:", enqueue_timeout_s=5.0) as client:
         client.send("ops", "opens the connection")
         for _ in range(8):
-            client._connected().hands.later(free.wait)
+            client._handover.here().hands.later(free.wait)
 
         job_id = client.send("ops", "while every other thread is stuck")
 
