@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import functools
 import inspect
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from threading import Event
 from types import TracebackType
-from typing import Any, TypedDict, Unpack
+from typing import Any, Concatenate, ParamSpec, TypeAlias
 
 from dingqueue import outbox
 from dingqueue.changes import (
@@ -65,37 +66,20 @@ _USUAL_EXPIRY_S = 86_400.0
 #: Stands in a job until the file is measured and stored.
 _NO_FILE_YET = StoredFile(store="", id="", name="file", size_bytes=1, sha256="0" * 64, type="file")
 
-
-class _Terms(TypedDict, total=False):
-    urgent: bool
-    at: datetime | None
-    expires_s: float | None
-    key: str | None
-    on_unknown: OnUnknown
+P = ParamSpec("P")
+_ForLoop: TypeAlias = Callable[..., Coroutine[Any, Any, str]]
 
 
-class _SendOptions(_Terms, total=False):
-    markdown: str | Markdown | Mapping[str, Any] | None
-    title: str | None
-    link: Link | Mapping[str, Any] | None
-    card: Card | Mapping[str, Any] | None
-    feed: Feed | Mapping[str, Any] | None
-    mention: People
-    too_long: TooLong
-    tables: Tables
+def _arguments_of(
+    method: Callable[Concatenate[Client, P], str],
+) -> Callable[[_ForLoop], Callable[Concatenate[Client, P], Coroutine[Any, Any, str]]]:
+    """Give an event loop's method the arguments of the one that waits, for type checkers, editors and ``help``."""
 
+    def signed(twin: _ForLoop) -> _ForLoop:
+        twin.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]  # what `inspect` looks for first
+        return twin
 
-class _AssignOptions(_Terms, total=False):
-    due: datetime | None
-    url: str
-    description: str
-    priority: Priority
-
-
-class _ShareOptions(_Terms, total=False):
-    name: str | None
-    note: str
-    zip: bool
+    return signed
 
 
 class Client:
@@ -275,13 +259,12 @@ class Client:
             LaneFull: The destination holds as many jobs as it may.
             EnqueueFailed: Redis or the file store did not take it in time. Calling again with the same key is safe.
         """
-        options: _ShareOptions = {
-            "note": note, "zip": zip, "urgent": urgent, "at": at, "expires_s": expires_s, "key": key, "on_unknown": on_unknown,
-        }  # fmt: skip
+        job_of = functools.partial(
+            share_job, destination, note=note, zip=zip, urgent=urgent, at=at, expires_s=expires_s, key=key, on_unknown=on_unknown
+        )  # fmt: skip
         if isinstance(file, str | StoredFile):
-            options["name"] = name
-            return self._enqueue(share_job(destination, file, **options))
-        return self._share(share_job(destination, _NO_FILE_YET, **options), file, name=name, zip_it=zip)
+            return self._enqueue(job_of(file, name=name))
+        return self._share(job_of(_NO_FILE_YET), file, name=name, zip_it=zip)
 
     def _share(self, draft: ShareJob, file: Source, *, name: str | None, zip_it: bool) -> str:
         box = self._box()
@@ -344,98 +327,6 @@ class Client:
             return self._handover.submit_many(built)
         with self._spans.enqueue(built) as traced:
             return self._handover.submit_many(traced)
-
-    async def asend(self, destination: str, text: str | Content | None = None, **options: Unpack[_SendOptions]) -> str:
-        """``send`` for an event loop, which is never blocked."""
-        return await self._aenqueue(send_job(destination, text, **options))
-
-    async def aassign(self, destination: str, subject: str, *, to: People, **options: Unpack[_AssignOptions]) -> str:
-        """``assign`` for an event loop."""
-        return await self._aenqueue(assign_job(destination, subject, to=to, **options))
-
-    async def ashare(self, destination: str, file: str | StoredFile | Source, **options: Unpack[_ShareOptions]) -> str:
-        """``share`` for an event loop; a file is read and stored by another thread."""
-        if isinstance(file, str | StoredFile):
-            return await self._aenqueue(share_job(destination, file, **options))
-        return await asyncio.to_thread(self.share, destination, file, **options)
-
-    async def asend_many(self, jobs: Iterable[Job | Mapping[str, Any]]) -> list[str]:
-        """``send_many`` for an event loop."""
-        built = [_built(number, job) for number, job in enumerate(jobs)]
-        if not built:
-            return []
-        if box := self._box():
-            return [box.accept(job) for job in built]
-        if self._spans is None:
-            return await self._handover.asubmit_many(built)
-        with self._spans.enqueue(built) as traced:
-            return await self._handover.asubmit_many(traced)
-
-    async def aenqueue(self, job: Job) -> str:
-        """``enqueue`` for an event loop."""
-        return await self._aenqueue(checked(job))
-
-    async def _aenqueue(self, job: Job) -> str:
-        if box := self._box():
-            return box.accept(job)
-        if self._spans is None:
-            return await self._handover.asubmit(job)
-        with self._spans.enqueue((job,)) as (traced,):
-            return await self._handover.asubmit(traced)
-
-    async def astatus(self, job_id: str) -> Status | None:
-        """``status`` for an event loop."""
-        if box := self._box():
-            return box.status(job_id)
-        return await self._handover.aask(lambda here: here.status(job_id))
-
-    async def await_end(self, job_id: str, *, timeout_s: float) -> Status | None:
-        """``wait`` for an event loop."""
-        deadline_s = time.monotonic() + timeout_s
-        for wait_s in _waits():
-            status = await self.astatus(job_id)
-            left_s = deadline_s - time.monotonic()
-            if status is None or status.ended or left_s <= 0 or self._box():
-                return status
-            await asyncio.sleep(min(wait_s, left_s))
-        raise AssertionError("there is always a next wait")
-
-    async def acancel(self, job_id: str) -> CancelEnd:
-        """``cancel`` for an event loop."""
-        if box := self._box():
-            return box.cancel(job_id)
-        return await self._handover.aact(lambda here: here.cancel(job_id))
-
-    async def acomplete(self, job_id: str) -> str:
-        """``complete`` for an event loop."""
-        return await self._achange(job_id, "complete", lambda left: completion_of(job_id, left))
-
-    async def acheck(self, job_id: str) -> str:
-        """``check`` for an event loop."""
-        return await self._achange(job_id, "check", lambda left: check_of(job_id, left))
-
-    async def areassign(
-        self,
-        job_id: str,
-        *,
-        to: People = (),
-        subject: str | None = None,
-        description: str | None = None,
-        due: datetime | None = None,
-        key: str | None = None,
-    ) -> str:
-        """``reassign`` for an event loop."""
-        change = work_change(to=to, subject=subject, description=description, due=due)
-        return await self._achange(
-            job_id, "reassign", lambda left: reassignment_of(job_id, left, change, key=key), change
-        )
-
-    async def _achange(
-        self, job_id: str, action: Action, build: Callable[[Left | None], ChangeJob], change: WorkChange | None = None
-    ) -> str:
-        if box := self._box():
-            return _kept_change(box, job_id, action, change)
-        return await self._handover.aact(lambda here: here.change(job_id, build))
 
     def preview(self, job: Job, *, keywords: Sequence[str] = (), people: Mapping[str, Rung] | None = None) -> Preview:
         """What DingTalk would get for a job, in bytes and with warnings. Sends nothing, connects to nothing."""
@@ -546,6 +437,93 @@ class Client:
         if box := self._box():
             return _kept_change(box, job_id, action, change)
         return self._handover.act(lambda here: here.change(job_id, build))
+
+    @_arguments_of(send)
+    async def asend(self, destination: str, text: str | Content | None = None, **options: Any) -> str:
+        """``send`` for an event loop, which is never blocked."""
+        return await self._aenqueue(send_job(destination, text, **options))
+
+    @_arguments_of(assign)
+    async def aassign(self, destination: str, subject: str, *, to: People, **options: Any) -> str:
+        """``assign`` for an event loop."""
+        return await self._aenqueue(assign_job(destination, subject, to=to, **options))
+
+    @_arguments_of(share)
+    async def ashare(self, destination: str, file: str | StoredFile | Source, **options: Any) -> str:
+        """``share`` for an event loop; a file is read and stored by another thread."""
+        if isinstance(file, str | StoredFile):
+            return await self._aenqueue(share_job(destination, file, **options))
+        return await asyncio.to_thread(self.share, destination, file, **options)
+
+    async def asend_many(self, jobs: Iterable[Job | Mapping[str, Any]]) -> list[str]:
+        """``send_many`` for an event loop."""
+        built = [_built(number, job) for number, job in enumerate(jobs)]
+        if not built:
+            return []
+        if box := self._box():
+            return [box.accept(job) for job in built]
+        if self._spans is None:
+            return await self._handover.asubmit_many(built)
+        with self._spans.enqueue(built) as traced:
+            return await self._handover.asubmit_many(traced)
+
+    async def aenqueue(self, job: Job) -> str:
+        """``enqueue`` for an event loop."""
+        return await self._aenqueue(checked(job))
+
+    async def _aenqueue(self, job: Job) -> str:
+        if box := self._box():
+            return box.accept(job)
+        if self._spans is None:
+            return await self._handover.asubmit(job)
+        with self._spans.enqueue((job,)) as (traced,):
+            return await self._handover.asubmit(traced)
+
+    async def astatus(self, job_id: str) -> Status | None:
+        """``status`` for an event loop."""
+        if box := self._box():
+            return box.status(job_id)
+        return await self._handover.aask(lambda here: here.status(job_id))
+
+    async def await_end(self, job_id: str, *, timeout_s: float) -> Status | None:
+        """``wait`` for an event loop."""
+        deadline_s = time.monotonic() + timeout_s
+        for wait_s in _waits():
+            status = await self.astatus(job_id)
+            left_s = deadline_s - time.monotonic()
+            if status is None or status.ended or left_s <= 0 or self._box():
+                return status
+            await asyncio.sleep(min(wait_s, left_s))
+        raise AssertionError("there is always a next wait")
+
+    async def acancel(self, job_id: str) -> CancelEnd:
+        """``cancel`` for an event loop."""
+        if box := self._box():
+            return box.cancel(job_id)
+        return await self._handover.aact(lambda here: here.cancel(job_id))
+
+    async def acomplete(self, job_id: str) -> str:
+        """``complete`` for an event loop."""
+        return await self._achange(job_id, "complete", lambda left: completion_of(job_id, left))
+
+    async def acheck(self, job_id: str) -> str:
+        """``check`` for an event loop."""
+        return await self._achange(job_id, "check", lambda left: check_of(job_id, left))
+
+    @_arguments_of(reassign)
+    async def areassign(self, job_id: str, *, key: str | None = None, **options: Any) -> str:
+        """``reassign`` for an event loop."""
+        change = work_change(**options)
+        return await self._achange(
+            job_id, "reassign", lambda left: reassignment_of(job_id, left, change, key=key), change
+        )
+
+    async def _achange(
+        self, job_id: str, action: Action, build: Callable[[Left | None], ChangeJob], change: WorkChange | None = None
+    ) -> str:
+        if box := self._box():
+            return _kept_change(box, job_id, action, change)
+        return await self._handover.aact(lambda here: here.change(job_id, build))
 
     def close(self) -> None:
         """Let go of connections and threads when the calls that are under way have ended; the next call opens new ones.
