@@ -9,33 +9,13 @@ import pytest
 
 from dingqueue_worker.sandbox.client import Sandbox
 from support.fleet import Fleet
+from support.organisation import CONFIG, furnish
 from support.waiting import pass_s
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
 
 WORKS = 60
-CONFIG = """
-[robots.ops]
-token = "token-ops"
-limit = 10000
-[apps.acme]
-app_key = "key-acme"
-app_secret = "secret-acme"
-robot_code = "code-acme"
-[destinations.project]
-app = "acme"
-conversation = "cidProject"
-robots = ["ops"]
-[destinations.staff]
-app = "acme"
-users = ["alice", "bob"]
-[people.alice]
-user_id = "u-alice"
-[people.bob]
-mobile = "13800000002"
-[fleet]
-backoff_base_s = 0.2
-backoff_cap_s = 1
+QUICK = """
 connect_timeout_s = 1
 read_timeout_s = 1
 total_timeout_s = 1
@@ -47,14 +27,11 @@ upload_timeout_s = 1
 
 def test_works_are_one_todo_each_however_many_workers_die(sandbox: Sandbox) -> None:
     space = sandbox.namespace()
-    space.robot("token-ops", name="ops", limit=10_000)
-    space.person("u-alice", union_id="union-alice")
-    space.person("u-bob", union_id="union-bob", mobile="13800000002")
-    space.app("key-acme", "secret-acme", name="acme", robot_code="code-acme")
+    furnish(space)
     # Slow enough that a kill often meets a request on its way.
     space.fault("slow", delay_s=0.15, probability=0.7, seed=7)
     chance = random.Random(7)
-    with Fleet(CONFIG, oapi_url=space.oapi_url, api_url=space.api_url) as fleet:
+    with Fleet(CONFIG + QUICK, oapi_url=space.oapi_url, api_url=space.api_url) as fleet:
         fleet.workers(2)
         works = [
             fleet.client.assign("project", f"work {at}", to=["alice", "bob"], url=f"https://example.com/{at}")

@@ -12,64 +12,12 @@ from typing import Any
 import pytest
 
 from dingqueue import InvalidJob
-from dingqueue_worker.sandbox.client import App, Sandbox, Space
+from dingqueue_worker.sandbox.client import Sandbox, Space
 from support.fleet import Fleet
+from support.organisation import CONFIG, furnish
 from support.waiting import wait_for
 
-SECRET = "planted-secret-of-acme"
-CONFIG = """
-[robots.ops]
-token = "token-ops"
-limit = 100
-[apps.acme]
-app_key = "key-acme"
-app_secret = "planted-secret-of-acme"
-agent_id = 7
-robot_code = "code-acme"
-todo_url = "https://example.com/works"
-[apps.wrong]
-app_key = "key-wrong"
-app_secret = "planted-but-wrong"
-robot_code = "code-wrong"
-[destinations.team]
-app = "acme"
-conversation = "cidTeam"
-[destinations.project]
-app = "acme"
-conversation = "cidProject"
-robots = ["ops"]
-[destinations.staff]
-app = "acme"
-users = ["alice", "bob"]
-[destinations.notices]
-app = "acme"
-users = ["alice", "bob", "carol"]
-via = "notice"
-[destinations.shut]
-app = "wrong"
-conversation = "cidShut"
-[destinations.ops]
-robots = ["ops"]
-[people.alice]
-user_id = "u-alice"
-[people.bob]
-mobile = "13800000002"
-[people.carol]
-user_id = "u-carol"
-[fleet]
-backoff_base_s = 0.2
-backoff_cap_s = 2
-on_dead = "ops"
-"""
 PDF = b"%PDF-1.7\n" + b"x" * 5_000
-
-
-def furnish(space: Space, **app: Any) -> App:
-    space.robot("token-ops", name="ops", limit=100)
-    space.person("u-alice", union_id="union-alice")
-    space.person("u-bob", union_id="union-bob", mobile="13800000002")
-    space.person("u-carol", union_id="union-carol")
-    return space.app("key-acme", SECRET, name="acme", agent_id=7, robot_code="code-acme", **app)
 
 
 @pytest.fixture(scope="module")
