@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dingqueue.arguments import EVERYONE
     from dingqueue.client import Client
     from dingqueue.contract import (
         AssignJob,
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
         Text,
     )
     from dingqueue.errors import DingqueueError, EnqueueFailed, InvalidJob, LaneFull, UnknownContract
-    from dingqueue.jobs import EVERYONE, assign_job, job_id_for, send_job, share_job
+    from dingqueue.jobs import assign_job, job_id_for, send_job, share_job
     from dingqueue.status import State, Status
 else:
     # A name is loaded when it is asked for: the client brings Celery and Redis, which take half a second, and pytest
@@ -30,13 +31,14 @@ else:
     import importlib
 
     _HOMES = {
+        "arguments": ("EVERYONE",),
         "client": ("Client",),
         "contract": (
             "AssignJob", "Button", "Card", "Feed", "FeedItem", "Job", "Link", "Markdown", "Mention", "SendJob", "ShareJob", "StoredFile",
             "Text",
         ),
         "errors": ("DingqueueError", "EnqueueFailed", "InvalidJob", "LaneFull", "UnknownContract"),
-        "jobs": ("EVERYONE", "assign_job", "job_id_for", "send_job", "share_job"),
+        "jobs": ("assign_job", "job_id_for", "send_job", "share_job"),
         "status": ("State", "Status"),
     }  # fmt: skip
 

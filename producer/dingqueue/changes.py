@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from dingqueue.arguments import People, instant_of, mention_of, subject_of, text_of
 from dingqueue.contract import NOBODY, Action, ChangeJob, Mention, Terms
 from dingqueue.errors import InvalidJob
-from dingqueue.jobs import JOB_ID_NAMESPACE, People, change_text, instant_of, mention_of
+from dingqueue.jobs import JOB_ID_NAMESPACE
 from dingqueue.lanes import Left
 
 #: Changes go before what waits: they are about something that people look at already.
@@ -42,8 +43,8 @@ def work_change(
         raise InvalidJob("to", "work is for named people")
     change = WorkChange(
         to=people,
-        subject="" if subject is None else change_text(subject, "subject"),
-        description="" if description is None else change_text(description, "description"),
+        subject="" if subject is None else subject_of(subject),
+        description="" if description is None else text_of(description, "description"),
         due=instant_of(due, "due"),
     )
     if change == WorkChange():

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeAlias
 
 from dingqueue import outbox
+from dingqueue.arguments import People
 from dingqueue.changes import (
     WorkChange,
     check_of,
@@ -47,7 +48,7 @@ from dingqueue.files.places import kind_of
 from dingqueue.files.source import Content as FileContent
 from dingqueue.files.source import Source, content_of
 from dingqueue.handover import Handover
-from dingqueue.jobs import People, assign_job, checked, send_job, share_job
+from dingqueue.jobs import assign_job, checked, send_job, share_job
 from dingqueue.lanes import Carries, Left
 from dingqueue.messages import Rung
 from dingqueue.nowhere import outbox_of

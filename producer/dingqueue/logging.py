@@ -22,9 +22,10 @@ from collections import deque
 from dataclasses import dataclass
 
 from dingqueue import outbox
+from dingqueue.arguments import People
 from dingqueue.client import Client
 from dingqueue.errors import DingqueueError, EnqueueFailed, LaneFull
-from dingqueue.jobs import People, send_job
+from dingqueue.jobs import send_job
 
 #: Records that may wait for the thread that sends; more are counted and dropped.
 _WAITING = 1_000

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import assert_never
 
+from dingqueue.arguments import People, mention_of
 from dingqueue.contract import (
     NOBODY,
     AssignJob,
@@ -27,7 +28,7 @@ from dingqueue.contract import (
     ShareJob,
     Text,
 )
-from dingqueue.jobs import People, job_id_for, mention_of
+from dingqueue.jobs import job_id_for
 from dingqueue.messages import Rendered, Rung, render_webhook
 from dingqueue.outbox import Outbox as _Outbox
 from dingqueue.outbox import activated

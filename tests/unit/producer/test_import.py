@@ -46,7 +46,7 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_public_names_are_the_same_objects_as_in_their_modules() -> None:
-    for module in ("client", "contract", "errors", "jobs", "lanes"):
+    for module in ("arguments", "client", "contract", "errors", "jobs", "lanes"):
         home = importlib.import_module(f"dingqueue.{module}")
         for name in dingqueue.__all__:
             if hasattr(home, name):
