@@ -79,6 +79,11 @@ def assert_never_over(space: Space, limit: int = 20) -> None:
         assert robot["max_in_window"] <= limit, f"{name}: {robot}"
 
 
+def wait_until_nothing_can_come(fleet: Fleet) -> None:
+    """No job waits, is out or has its time still to come, digests too: what DingTalk has had by then is all."""
+    fleet.wait_until(lambda: fleet.store.figures().open_jobs == 0, what="every job has ended")
+
+
 def assert_books_balance(fleet: Fleet) -> None:
     """accepted = ended, when nothing waits and nothing is out."""
     counts = fleet.store.counts()
