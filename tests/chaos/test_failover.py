@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import redis
 
+from dingqueue import EnqueueFailed
 from dingqueue_worker.embedded import Server
 from dingqueue_worker.sandbox.client import Space
 from support.figures import Figure
 from support.fleet import Fleet
-from support.front import Front
+from support.front import Authority, Front
 from support.load import arrivals, assert_never_over, copies, lanes
 from support.pressure import Pressure
 from support.sentinels import Sentinels
@@ -68,6 +71,62 @@ def test_the_primary_is_killed_under_load_and_again(space: Space, figure: Figure
         assert len(lost) <= 5
         assert len(doubles) <= 20
         assert_books_balance_of_those_known(fleet, len(known))
+
+
+def test_over_tls_the_primary_is_killed_and_what_waited_and_what_comes_is_delivered(
+    space: Space, figure: Figure, tmp_path: Path
+) -> None:
+    """Everybody shows a certificate to everybody, and there are passwords of both kinds: the longest form of address."""
+    waits = lanes(space, {name: [name] for name in LANES[:2]}, limit=5, window_s=3.0)
+    with (
+        Sentinels(
+            tls=Authority(tmp_path), password="planted-server", own_password="planted-sentinel", down_after_ms=1_000
+        ) as sentinels,
+        Server() as unused,
+        Fleet(waits, oapi_url=space.oapi_url, server=unused, state_url=sentinels.url) as fleet,
+    ):
+        (worker,) = fleet.workers(1)
+        before = [fleet.client.send(name, f"before {number}") for number in range(10) for name in LANES[:2]]
+        wait_for(lambda: len(arrivals(space)) >= 10, what="each robot's first five")
+        old = sentinels.primary
+        sentinels.wait_until_replicated()
+        assert len(arrivals(space)) < len(before), "some must wait when the primary dies"
+
+        old.kill()
+        killed_s = time.monotonic()
+        calls: list[float] = []
+
+        def accepted() -> str | None:
+            began_s = time.monotonic()
+            try:
+                return fleet.client.send("lane0", "first after", key="first after")
+            except EnqueueFailed:
+                return None
+            finally:
+                calls.append(time.monotonic() - began_s)
+
+        first = wait_for(accepted, within_s=20, what="a producer's send is accepted again")
+        accepted_s = time.monotonic() - killed_s
+        assert first
+        after = [first, *(fleet.client.send(name, f"after {number}") for number in range(3) for name in LANES[:2])]
+        statuses = fleet.wait_for_end(*before, *after)
+
+        assert sentinels.primary is not old
+        often = copies(arrivals(space))
+        doubles = sum(times - 1 for times in often.values())
+        figure(
+            f"over TLS: sends accepted again {accepted_s:.1f} s after the kill, {len(calls) - 1} refused, "
+            f"the longest call {max(calls):.1f} s, arrived twice {doubles}"
+        )
+        assert worker.alive
+        assert {status.state for status in statuses} == {"delivered"}
+        assert set(often) == {*before, *after}
+        # A lane has one job out, and only the end of what was out may not be replicated.
+        assert doubles <= 2
+        assert max(calls) < 3.0, "enqueue_timeout_s is 2"
+        checked = {one["check"]: one for one in json.loads(fleet.command("doctor", "--json").stdout)["checks"]}
+        assert {checked[name]["state"] for name in ("redis", "broker", "workers")} == {"ok"}, checked
+        assert "planted" not in fleet.logs()
 
 
 def wait_for_another(fleet: Fleet, sentinels: Sentinels, old: Server) -> None:

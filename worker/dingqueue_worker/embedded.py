@@ -54,12 +54,16 @@ class Server:
     Args:
         durable: Append-only file on, so that a killed server remembers; off for pure speed.
         options: More of the server's own settings (``{"maxmemory": "50mb"}``).
+        binary: Another program than ``program()``.
     """
 
-    def __init__(self, *, durable: bool = True, options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *, durable: bool = True, options: dict[str, str] | None = None, binary: Path | None = None
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="dingqueue-valkey-")
         self._durable = durable
         self._options = options or {}
+        self._binary = binary
         self._child: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -79,7 +83,7 @@ class Server:
                 return self
             self.kill()
             self.port = 0  # somebody else took it meanwhile
-        raise NoServer(f"{program()} did not start: {self.log()[-500:]}")
+        raise NoServer(f"{self._program()} did not start: {self.log()[-500:]}")
 
     def _command(self) -> list[str]:
         settings = {
@@ -87,7 +91,10 @@ class Server:
             "appendonly": "yes" if self._durable else "no", "appendfsync": "everysec", "maxmemory-policy": "noeviction",
             **self._options,
         }  # fmt: skip
-        return [program(), *(word for name, value in settings.items() for word in (f"--{name}", value))]
+        return [self._program(), *(word for name, value in settings.items() for word in (f"--{name}", value))]
+
+    def _program(self) -> str:
+        return str(self._binary) if self._binary else program()
 
     def _log(self) -> int:
         return os.open(Path(self._folder.name) / "server.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
