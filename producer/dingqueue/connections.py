@@ -13,6 +13,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from dingqueue.addresses import RedisAddress, is_redis, redis_address
+from dingqueue.servers import no_primary
 
 #: Of several Sentinels one may be a host that is gone: the longest that it may hold up the question, and its share of
 #: what a whole connection may take.
@@ -24,9 +25,10 @@ _Sentinel: Any = Sentinel
 
 
 class Sentinels(_Sentinel):  # type: ignore[misc]  # see above
-    """redis-py's, for threads.
+    """redis-py's, for threads, with words for what goes wrong.
 
-    It moves the Sentinel that answered to the front of its list; two threads that do so at once drop another one from it.
+    redis-py moves the Sentinel that answered to the front of its list; two threads that do so at once drop another one
+    from it. And it says of all failures only that there is no primary.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -35,9 +37,40 @@ class Sentinels(_Sentinel):  # type: ignore[misc]  # see above
         self._asking = threading.Lock()
 
     def discover_master(self, service_name: str) -> Any:
-        """Host and port of the primary."""
+        """Host and port of the primary.
+
+        Raises:
+            NoPrimary: None of the Sentinels named one.
+        """
         with self._asking:
-            return super().discover_master(service_name)
+            return self._discovered(service_name)
+
+    def _discovered(self, name: str) -> tuple[str, int]:
+        failures: list[Exception] = []
+        known: set[str] = set()
+        down = False
+        for place, sentinel in enumerate(self.sentinels):
+            try:
+                said = sentinel.sentinel_masters()
+            except (redis.ConnectionError, redis.TimeoutError, redis.ResponseError) as error:
+                failures.append(error)
+                continue
+            known |= set(said)
+            if name not in said:
+                continue
+            if self.check_master_state(said[name], name):
+                # Whoever asks next does not wait for those that did not answer.
+                self.sentinels.insert(0, self.sentinels.pop(place))
+                return said[name]["ip"], said[name]["port"]
+            down = True
+        raise no_primary(
+            name,
+            down=down,
+            known=known,
+            answers=len(self.sentinels) - len(failures),
+            failures=failures,
+            tls=bool(self.sentinel_kwargs.get("ssl")),
+        )
 
 
 class _Client(redis.Redis):

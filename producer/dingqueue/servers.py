@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -119,12 +119,69 @@ _MEANT = (
     (("OOM",), (redis.exceptions.OutOfMemoryError,), "it is full; raise its maxmemory, or see what waits: dingqueue lanes"),
     (("READONLY",), (redis.exceptions.ReadOnlyError,), "it is a replica; name the primary"),
     (("LOADING",), (redis.exceptions.BusyLoadingError,), "it has just started; try again in a moment"),
+    (("unknown command",), (), "it has no such command; if it is a Sentinel, its address is sentinel://host:26379/name/0"),
     (("MISCONF", "NOREPLICAS", "CLUSTERDOWN"), (), "it takes nothing in now; its log says more"),
 )  # fmt: skip
 
 
+class NoPrimary(redis.ConnectionError):
+    """The Sentinels name no server that takes jobs; its text says why, and what to change.
+
+    Attributes:
+        why: The same, to stand behind Redis's name.
+    """
+
+    def __init__(self, why: Refusal) -> None:
+        """With the reason alone: what the Sentinels said is not repeated."""
+        super().__init__(str(why))
+        self.why = why
+
+
+#: What a Sentinel refuses: its own user is not the servers'.
+_SENTINELS_MEANT = (
+    (redis.AuthenticationError, "its Sentinels refused the user or password; theirs go after the ?, as sentinel_username=…&sentinel_password=…, and those before the @ are the servers'"),
+    (redis.exceptions.NoPermissionError, "its Sentinels' user may not ask them; ops/REDIS.md says what it must be allowed"),
+)  # fmt: skip
+
+
+def no_primary(
+    name: str, *, down: bool, known: Collection[str], answers: int, failures: Sequence[Exception], tls: bool
+) -> NoPrimary:
+    """Why the Sentinels named no primary, by the answer of theirs that says most.
+
+    Args:
+        name: What the address calls the primary.
+        down: One of them knows it, and says that it is down.
+        known: The other names that they know.
+        answers: How many of them answered.
+        failures: What happened with each of the others; at least one where none answered.
+        tls: Were they asked over TLS?
+    """
+    if down:
+        return NoPrimary(Refusal(said="has no primary now, say its Sentinels: try again in a moment; if it stays so, their logs say why they promote no replica", answered=True))  # fmt: skip
+    if answers:
+        only = f"know only {', '.join(sorted(known))}" if known else "watch no server yet (SENTINEL MONITOR)"
+        return NoPrimary(Refusal(said=f"was not found: its Sentinels know no {name}, they {only}; the name stands after the hosts, sentinel://host:26379/name/0", answered=True))  # fmt: skip
+    for kind, meaning in _SENTINELS_MEANT:
+        if any(isinstance(failure, kind) for failure in failures):
+            return NoPrimary(Refusal(said=f"was not found: {meaning}", answered=True))
+    first = failures[0]
+    if isinstance(first, redis.ResponseError):
+        is_server = _said(first).startswith("unknown command")
+        meaning = "the hosts are no Sentinels; name those, their port is usually 26379, or one server as redis://" if is_server else f"its Sentinels refused ({_said(first)})"  # fmt: skip
+        return NoPrimary(Refusal(said=f"was not found: {meaning}", answered=True))
+    # A server that speaks TLS hangs up on who does not, and one that does not waits for the end of a line.
+    if isinstance(first, redis.TimeoutError):
+        why = "no answer in time" + ("; without TLS they are sentinel://" if tls else "")
+    else:
+        why = _why(first) + ("; with TLS they are sentinels://" if _hung_up(first) and not tls else "")
+    return NoPrimary(Refusal(said=f"was not found: none of its Sentinels could be reached ({why})"))
+
+
 def refusal(error: Exception) -> Refusal:
     """What a failure means that redis-py, or a broker's library, raised."""
+    if isinstance(error, NoPrimary):
+        return error.why
     if isinstance(error, redis.AuthenticationError):
         return Refusal(said="refused the user or password")
     if isinstance(error, redis.TimeoutError):
@@ -138,13 +195,19 @@ def refusal(error: Exception) -> Refusal:
     return Refusal(said=f"could not be reached ({_why(error)})")
 
 
+def _hung_up(error: Exception) -> bool:
+    return isinstance(error.__context__, ConnectionResetError) or str(error).startswith("Connection closed")
+
+
 def _why(error: Exception) -> str:
     """The operating system's word for it, where there was one."""
     for cause in filter(None, (error, error.__cause__, error.__context__)):
         if isinstance(cause, socket.gaierror):
             return "no such host"
         if isinstance(cause, ssl.SSLError):
-            return f"TLS failed ({cause.reason or type(cause).__name__})"
+            # Of a certificate that was refused it is said why; OpenSSL alone says that much.
+            refused = str(getattr(cause, "verify_message", "")).removesuffix(".")
+            return f"TLS failed ({refused or cause.reason or type(cause).__name__})"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror.lower()
     return type(error).__name__
@@ -155,7 +218,8 @@ def _said(error: Exception) -> str:
     # A pipeline says which of its commands it was, with all of that command's arguments.
     if said.startswith("Command # ") and " caused error: " in said:
         said = said.rsplit(" caused error: ", 1)[1]
-    return said[:200]
+    # An unknown command is said with the first of its arguments, which may be a message's text.
+    return said.split(", with args beginning with", 1)[0][:200]
 
 
 def _read(name: str, text: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from dingqueue.connections import Sentinels, redis_client
+from dingqueue.servers import refusal
 from dingqueue_worker.embedded import Server, free_port
 from support.blackhole import black_hole
 from support.front import Front
@@ -57,6 +58,39 @@ def test_a_sentinel_that_is_gone_holds_nobody_up_twice() -> None:
 
     assert first_s < 1.0
     assert second_s < 0.3
+
+
+def test_what_sentinels_really_say_is_told_from_what_a_server_says() -> None:
+    allowed = ("+auth", "+hello", "+client|setinfo", "+client|setname", "+sentinel|masters")
+    with Watched(password="planted", own_password="planted") as watched:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in watched.ports)
+        for port in watched.ports:
+            with redis.Redis(port=port, password="planted") as inside:
+                for user, rights in (("may", allowed), ("may0not", allowed[:-1])):
+                    inside.acl_setuser(user, enabled=True, passwords=["+pw"], commands=["-@all", *rights])
+
+        for address, says in (
+            (f"sentinel://:planted@{hosts}/{NAME}?sentinel_password=planted", ""),
+            (f"sentinel://:planted@{hosts}/{NAME}?sentinel_username=may&sentinel_password=pw", ""),
+            (f"sentinel://{hosts}/{NAME}?sentinel_username=may0not&sentinel_password=pw", "user may not ask them"),
+            (f"sentinel://:planted@{hosts}/{NAME}", "its Sentinels refused the user or password"),
+            (f"sentinel://{hosts}/{NAME}?sentinel_password=planted2", "its Sentinels refused the user or password"),
+            (f"sentinel://:planted2@{hosts}/{NAME}?sentinel_password=planted", "Redis refused the user or password"),
+            (f"sentinel://{hosts}/other?sentinel_password=planted", f"know no other, they know only {NAME}"),
+            (f"sentinel://127.0.0.1:{watched.servers[0].port}/{NAME}?sentinel_password=planted", "the hosts are no Sentinels"),
+            (f"sentinel://127.0.0.1:{free_port()}/{NAME}", "none of its Sentinels could be reached (connection refused)"),
+            (f"redis://:planted@127.0.0.1:{watched.ports[0]}", "if it is a Sentinel, its address is sentinel://"),
+        ):  # fmt: skip
+            client = redis_client(address, timeout_s=2.0)
+            try:
+                client.time()
+                said = ""
+            except redis.RedisError as error:
+                said = str(refusal(error))
+            finally:
+                client.close()
+            assert (says in said) if says else not said, f"{address}: {said}"
+            assert "planted" not in said
 
 
 def test_threads_that_ask_at_once_drop_no_sentinel() -> None:

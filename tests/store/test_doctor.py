@@ -24,6 +24,7 @@ from dingqueue_worker.settings import App, Secret
 from dingqueue_worker.store import Fetch
 from support.blackhole import black_hole
 from support.fleet import Fleet
+from support.front import Authority
 from support.raw_server import Hang, RawServer, Say, reply
 from support.state import State, lane, sender
 
@@ -195,6 +196,18 @@ def test_a_wrong_password_is_said_without_it(environ: dict[str, str]) -> None:
 
     assert checks["redis"].state == checks["broker"].state == "fail"
     assert "refused the user or password" in checks["redis"].words
+
+
+def test_what_to_type_shows_the_certificates_that_the_server_wants(environ: dict[str, str], tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    shown = f"ssl_ca_certs={authority.certificate}&ssl_certfile={authority.client}&ssl_keyfile={authority.client}"
+    environ["DINGQUEUE_BROKER_URL"] = f"sentinels://:PLANTED@127.0.0.1:{free_port()}/main?{shown}"
+
+    checks = found(environ)
+
+    flags = f"--tls --cacert {authority.certificate} --cert {authority.client} --key {authority.client}"
+    assert checks["redis"].fix.count(flags) == 2, "for the Sentinels and for the server that they name"
+    assert "none of its Sentinels could be reached (connection refused)" in checks["redis"].words
 
 
 @pytest.mark.parametrize("drip", [b"", b"+"])

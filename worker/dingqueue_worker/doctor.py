@@ -451,8 +451,9 @@ def _redis_cli(settings: Settings) -> str:
     if at.kind == "socket":
         return f"redis-cli -s {shlex.quote(at.path)}"
     tls = " --tls" if at.tls else ""
-    if at.tls and (authority := at.tls.get("ssl_ca_certs")):
-        tls += f" --cacert {shlex.quote(authority)}"
+    for option, name in (("cacert", "ssl_ca_certs"), ("cert", "ssl_certfile"), ("key", "ssl_keyfile")):
+        if at.tls and (path := at.tls.get(name)):
+            tls += f" --{option} {shlex.quote(path)}"
     host, port = at.hosts[0]
     there = f"redis-cli -h {shlex.quote(host)} -p {port}{tls}"
     if at.kind == "server":
