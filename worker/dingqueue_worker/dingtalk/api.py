@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Self
 from urllib.parse import quote_plus, urlencode
@@ -13,6 +12,7 @@ from urllib.parse import quote_plus, urlencode
 import requests
 from requests.adapters import HTTPAdapter
 from requests_toolbelt.multipart.encoder import MultipartEncoder
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
 
 from dingqueue.files.limits import MediaType
 from dingqueue.tracing import Spans
@@ -33,7 +33,6 @@ from dingqueue_worker.watched import (
 
 #: DingTalk's answers have a few hundred bytes; a longer one is somebody else's page, and its head is enough.
 MAX_ANSWER_BYTES = 64 * 1024
-_CHUNK_BYTES = 8 * 1024
 #: A file leaves in pieces of this size: each costs a turn through the form, the clock and the socket.
 _SEND_BYTES = 256 * 1024
 _SAFE_HEADERS = {
@@ -42,6 +41,9 @@ _SAFE_HEADERS = {
     "Accept-Encoding": "identity",
     "User-Agent": "dingqueue",
 }
+_JSON_HEADERS = _SAFE_HEADERS | {"Content-Type": "application/json; charset=utf-8"}
+#: A repeated POST behind our back is a second message.
+_NEVER_AGAIN = Retry(0, read=False)
 
 
 NO_QUERY: Mapping[str, str] = MappingProxyType({})
@@ -83,19 +85,11 @@ class Api:
         Raises:
             ValueError: The environment names a SOCKS proxy.
         """
-        self._timeouts = (min(connect_timeout_s, total_timeout_s), read_timeout_s)
+        self._connect_timeout_s, self._read_timeout_s = min(connect_timeout_s, total_timeout_s), read_timeout_s
         self._total_timeout_s = total_timeout_s
         self._spans = spans
-        self._session = requests.Session()
-        self._session.headers.clear()
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-        self._oapi = _host(self._session, oapi_url)
-        self._api = _host(self._session, api_url)
-        # The environment has been read: requests would read it (and ~/.netrc) again at every call.
-        self._session.trust_env = False
-        for scheme in ("http://", "https://"):
-            # max_retries=0: a repeated POST behind our back is a second message.
-            self._session.mount(scheme, _Adapter(pool_connections=4, pool_maxsize=pool_size, max_retries=0))
+        self._adapter = _Adapter(pool_connections=4, pool_maxsize=pool_size)
+        self._oapi, self._api = _host(oapi_url), _host(api_url)
         mask_library_logs()
 
     def robot_send(self, robot: Robot, body: bytes, *, timestamp_ms: int) -> Answer:
@@ -155,17 +149,15 @@ class Api:
 
     def knock(self) -> Answer:
         """Look at the older host's robots with a GET that names none: it is refused (43002), counted for nobody and sends nothing."""
-        return _answered(self._exchange(_json_request("GET", f"{self._oapi.url}/robot/send", None), self._oapi))
+        return _answered(self._exchange(_Request("GET", "/robot/send", _SAFE_HEADERS), self._oapi))
 
     def knock_newer(self) -> Answer:
         """Ask the newer host for a token without naming an app: it is refused (MissingappKey), and sends nothing."""
-        return _answered(
-            self._exchange(_json_request("POST", f"{self._api.url}/v1.0/oauth2/accessToken", b"{}"), self._api)
-        )
+        return _answered(self._exchange(_json_request("POST", "/v1.0/oauth2/accessToken", b"{}"), self._api))
 
     def close(self) -> None:
         """Close every connection."""
-        self._session.close()
+        self._adapter.close()
 
     def __enter__(self) -> Self:
         """The Api itself."""
@@ -180,31 +172,29 @@ class Api:
     def _post_as_robot(self, robot: Robot, body: bytes, timestamp_ms: int) -> Answer | NoAnswer:
         secret = robot.secret.reveal() if robot.secret else None
         query = robot_query(robot.token.reveal(), secret, timestamp_ms)
-        headers = _SAFE_HEADERS | {"Content-Type": "application/json; charset=utf-8"}
-        request = requests.Request("POST", f"{self._oapi.url}/robot/send?{query}", headers=headers, data=body)
+        request = _Request("POST", f"/robot/send?{query}", headers=_JSON_HEADERS, body=body)
         return self._exchange(request, self._oapi, hide=(robot.token, robot.secret))
 
     def _ask_for_token(self, app: App) -> Answer | NoAnswer:
         secret = app.app_secret.reveal()
         if app.token_by == "oauth2":  # noqa: S105 - the name of a call
             body = json.dumps({"appKey": app.app_key, "appSecret": secret}, ensure_ascii=False).encode()
-            request = _json_request("POST", f"{self._api.url}/v1.0/oauth2/accessToken", body)
+            request = _json_request("POST", "/v1.0/oauth2/accessToken", body)
             return self._exchange(request, self._api, hide=(app.app_secret,))
         names = ("corpid", "corpsecret") if app.token_by == "corpid" else ("appkey", "appsecret")  # noqa: S105
         query = urlencode(dict(zip(names, (app.app_key, secret), strict=True)))
-        request = _json_request("GET", f"{self._oapi.url}/gettoken?{query}", None)
-        return self._exchange(request, self._oapi, hide=(app.app_secret,))
+        return self._exchange(_Request("GET", f"/gettoken?{query}", _SAFE_HEADERS), self._oapi, hide=(app.app_secret,))
 
     def _call_newer(
         self, method: str, path: str, token: Secret, body: bytes | None, query: Mapping[str, str]
     ) -> Answer | NoAnswer:
         headers = {"x-acs-dingtalk-access-token": token.reveal()}
-        url = f"{self._api.url}{path}" + (f"?{urlencode(query)}" if query else "")
-        return self._exchange(_json_request(method, url, body, headers), self._api, hide=(token,))
+        target = path + (f"?{urlencode(query)}" if query else "")
+        return self._exchange(_json_request(method, target, body, headers), self._api, hide=(token,))
 
     def _call_older(self, path: str, token: Secret, body: bytes) -> Answer | NoAnswer:
-        url = f"{self._oapi.url}{path}?{urlencode({'access_token': token.reveal()})}"
-        return self._exchange(_json_request("POST", url, body), self._oapi, hide=(token,))
+        target = f"{path}?{urlencode({'access_token': token.reveal()})}"
+        return self._exchange(_json_request("POST", target, body), self._oapi, hide=(token,))
 
     def _upload(self, file: MediaFile, token: Secret, timeout_s: float) -> Answer | NoAnswer:
         file.content.seek(0)
@@ -212,13 +202,13 @@ class Api:
         # The type stands in the query too: DingTalk's page says so for those who are told that it is wrong.
         form = MultipartEncoder([("type", file.media_type), ("media", part)])
         query = urlencode({"access_token": token.reveal(), "type": file.media_type})
-        headers = _SAFE_HEADERS | {"Content-Type": form.content_type}
-        request = requests.Request("POST", f"{self._oapi.url}/media/upload?{query}", headers=headers, data=form)
+        headers = _SAFE_HEADERS | {"Content-Type": form.content_type, "Content-Length": str(form.len)}
+        request = _Request("POST", f"/media/upload?{query}", headers=headers, body=form)
         return self._exchange(request, self._oapi, hide=(token,), total_timeout_s=timeout_s)
 
     def _exchange(
         self,
-        request: requests.Request,
+        request: _Request,
         host: _Host,
         *,
         hide: Iterable[Secret | None] = (),
@@ -226,7 +216,7 @@ class Api:
     ) -> Answer | NoAnswer:
         if self._spans is None:
             return self._exchanged(request, host, hide, total_timeout_s)
-        with self._spans.request(request.method or "", request.url or "") as note:
+        with self._spans.request(request.method, host.url + request.target) as note:
             got = self._exchanged(request, host, hide, total_timeout_s)
             if isinstance(got, NoAnswer):
                 note(None, got.kind)
@@ -235,19 +225,23 @@ class Api:
             return got
 
     def _exchanged(
-        self, request: requests.Request, host: _Host, hide: Iterable[Secret | None], total_timeout_s: float | None
+        self, request: _Request, host: _Host, hide: Iterable[Secret | None], total_timeout_s: float | None
     ) -> Answer | NoAnswer:
-        connect_s, silence_s = self._timeouts
+        timeout = Timeout(connect=self._connect_timeout_s, read=total_timeout_s or self._read_timeout_s)
         with exchange(total_timeout_s or self._total_timeout_s) as one:
             try:
-                # Not Session.send: it reads the whole body of a redirect, however long, and follows what it names.
-                response = self._session.get_adapter(host.url).send(
-                    self._session.prepare_request(request),
-                    stream=True,
-                    timeout=(connect_s, total_timeout_s or silence_s),
-                    verify=host.verify,
-                    cert=host.cert,
-                    proxies=dict(host.proxies),
+                way = self._adapter.way_to(host)
+                # Not requests' own `send`: what it prepares and wraps costs as much as the request.
+                response = way.pool.urlopen(
+                    request.method,
+                    way.before + request.target,
+                    body=request.body,
+                    headers=request.headers,
+                    retries=_NEVER_AGAIN,
+                    redirect=False,
+                    assert_same_host=False,
+                    preload_content=False,
+                    timeout=timeout,
                 )
                 try:
                     return _answer(response, hide)
@@ -296,28 +290,37 @@ def _answered(got: Answer | NoAnswer) -> Answer:
     return got
 
 
-def _json_request(method: str, url: str, body: bytes | None, headers: Mapping[str, str] = NO_QUERY) -> requests.Request:
-    typed = {"Content-Type": "application/json; charset=utf-8"} if body is not None else {}
-    return requests.Request(method, url, headers={**_SAFE_HEADERS, **typed, **headers}, data=body)
+def _json_request(method: str, target: str, body: bytes | None, headers: Mapping[str, str] = NO_QUERY) -> _Request:
+    return _Request(
+        method, target, headers={**(_SAFE_HEADERS if body is None else _JSON_HEADERS), **headers}, body=body
+    )
 
 
-def _answer(response: requests.Response, hide: Iterable[Secret | None]) -> Answer:
+def _answer(response: BaseHTTPResponse, hide: Iterable[Secret | None]) -> Answer:
     body = bytearray()
-    for chunk in response.iter_content(_CHUNK_BYTES):
+    while len(body) <= MAX_ANSWER_BYTES and (chunk := response.read(MAX_ANSWER_BYTES)):
         body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            break
     # "-sig": a byte order mark is not JSON. "replace": an answer in another encoding is still an answer.
     text = bytes(body[:MAX_ANSWER_BYTES]).decode("utf-8-sig", "replace")
     for secret in hide:
         if secret and secret.reveal():  # a far side that echoes what it was given must not make us repeat it
             text = text.replace(secret.reveal(), "***").replace(quote_plus(secret.reveal()), "***")
     return Answer(
-        status=response.status_code,
+        status=response.status,
         content_type=response.headers.get("Content-Type", ""),
         body=text,
         date=response.headers.get("Date"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One call. Its target is the path and the query, both encoded; where it goes to is the host's."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes | MultipartEncoder | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,15 +333,45 @@ class _Host:
     cert: str | tuple[str, str] | None
 
 
-def _host(session: requests.Session, url: str) -> _Host:
-    found: dict[str, Any] = dict(session.merge_environment_settings(url, {}, True, None, None))
+def _host(url: str) -> _Host:
+    with requests.Session() as session:
+        found: dict[str, Any] = dict(session.merge_environment_settings(url, {}, True, None, None))
     proxies = {scheme: proxy for scheme, proxy in found["proxies"].items() if proxy}
     if any(proxy.lower().startswith("socks") for proxy in proxies.values()):
         raise ValueError("SOCKS proxies are not supported: name an http:// or https:// proxy, or set NO_PROXY")
     return _Host(url=url, proxies=proxies, verify=found["verify"], cert=found["cert"])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """The connections to a host. Before every target stands the base URL's path, or all of it for a proxy to read."""
+
+    pool: HTTPConnectionPool
+    before: str
+
+
 class _Adapter(HTTPAdapter):
+    """What requests knows of proxies, certificates and their environment, asked once for each host."""
+
+    def __init__(self, *, pool_connections: int, pool_maxsize: int) -> None:
+        super().__init__(pool_connections=pool_connections, pool_maxsize=pool_maxsize)
+        self._ways: dict[str, _Way] = {}
+
+    def way_to(self, host: _Host) -> _Way:
+        """The same at each call; raises what a connection raises, where a certificate's file is missing."""
+        way = self._ways.get(host.url)
+        if way is None:
+            proxies = dict(host.proxies)
+            base = requests.Request("GET", host.url).prepare()
+            above: Any = self  # its type stub knows neither
+            pool: HTTPConnectionPool = above.get_connection_with_tls_context(
+                base, host.verify, proxies=proxies, cert=host.cert
+            )
+            above.cert_verify(pool, host.url, host.verify, host.cert)
+            before = self.request_url(base, proxies).rstrip("/")
+            way = self._ways[host.url] = _Way(pool=pool, before=before)
+        return way
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, blocksize=_SEND_BYTES, **kwargs)
         watch(self.poolmanager)
