@@ -61,6 +61,7 @@ end
 local now = clock()
 local folds = false                 -- may this script ask for digests? Only where somebody hears its events
 local calls = {}                    -- flat: id, kind, destination, grant
+local onward                        -- who settles a job and goes on: {kind, destination, lease_ms, by}; `give` adds "ahead"
 local events = {}                   -- flat: what a person may want to hear once: name, subject, why
 local touched = {}                  -- shared senders whose turns must be looked at before the script ends
 local lane_paces, sender_paces = {}, {}
@@ -99,7 +100,7 @@ local function let_go(id)
   local since = redis.call('HGET', job, 'ready_ms')
   if not since then return end
   redis.call('HINCRBY', job, 'own_ms', int(math.max(now - since, 0)))
-  redis.call('HDEL', job, 'ready_ms')
+  redis.call('HDEL', job, 'ready_ms', 'by')
 end
 
 local function lane_pace(destination)
@@ -300,7 +301,7 @@ local function pick_sender(destination, senders, urgent)
       if not at or full < at then at = full end
     else
       local window = sp.windows[1]
-      local used = window and redis.call('ZCARD', window_key(sender, window)) / window[1] or 0
+      local used = window and #senders > 1 and redis.call('ZCARD', window_key(sender, window)) / window[1] or 0
       if not best or used < best_used then best, best_used = sender, used end
     end
   end
@@ -325,14 +326,14 @@ local function lend(id, destination, name, ends)
   if route and route.in_flight then redis.call('ZADD', base .. 'busy:' .. destination .. '/' .. name, int(ends), id) end
 end
 
--- The job's last state, kept as long as its lane says, or longer. Who died (or may still) keeps its body, for replay.
-local function finish(id, state, cause, why, keep_longer_ms, may_die)
+-- The last state of a job that was lifted, kept as long as its lane says, or longer. Who died (or may still) keeps its
+-- body, for replay.
+local function conclude(id, state, cause, why, keep_longer_ms, may_die)
   local job = base .. 'job:' .. id
-  local record = redis.call('HMGET', job, 'kind', 'destination', 'submitted_ms', 'at_ms', 'replayed_ms', 'own_ms', 'way')
+  local record = redis.call('HMGET', job, 'kind', 'destination', 'submitted_ms', 'at_ms', 'replayed_ms', 'own_ms')
   local pace = lane_pace(record[2])
   local keep_ms = state == 'dead' and (pace and pace.keep_dead_ms or 30 * DAY_MS) or pace and pace.keep_ms or DAY_MS
   keep_ms = math.max(keep_ms, keep_longer_ms or 0)
-  lift(id, record[2], record[7])
   redis.call('ZREM', base .. 'expiry', id)
   redis.call('HSET', job, 'state', state, 'ended_ms', int(now), 'cause', cause, 'why', why)
   if state == 'expired' then
@@ -358,21 +359,42 @@ local function finish(id, state, cause, why, keep_longer_ms, may_die)
   end
 end
 
+local function finish(id, state, cause, why)
+  local record = redis.call('HMGET', base .. 'job:' .. id, 'destination', 'way')
+  lift(id, record[1], record[2])
+  conclude(id, state, cause, why)
+end
+
+-- What whoever carries a job out must know.
+local function as_started(id)
+  local record = redis.call('HMGET', base .. 'job:' .. id, 'sender', 'step', 'attempts', 'fails', 'notes')
+  return {'started', redis.call('GET', base .. 'body:' .. id) or '', record[1], record[2] or '0', record[3] or '0', record[4] or '0',
+    record[5] or '{}'}
+end
+
 -- The record's way back to its place in the lane.
 local function wait_in_lane(id, destination, score)
   redis.call('HSET', base .. 'job:' .. id, 'state', 'waiting')
   redis.call('ZADD', base .. 'lane:' .. destination, score, id)
 end
 
+-- The lane's first job goes out: called, or begun at once by whoever goes on.
 local function give(id, destination, kind, sender, name, ready)
   local job = base .. 'job:' .. id
   local grant = redis.call('HINCRBY', job, 'grant', 1)
-  local unanswered = redis.call('HINCRBY', job, 'calls', 1)
-  local lease = math.min(lane_pace(destination).call_lease_ms * 2 ^ (unanswered - 1), CALL_LEASE_CAP_MS)
+  local begins = onward and not onward.ahead and onward.kind == kind and onward.destination == destination
+  local lease
+  if begins then
+    lease = onward.lease_ms
+    redis.call('HSET', job, 'state', 'sending', 'sender', sender, 'started_ms', int(now), 'calls', 0, 'by', onward.by)
+  else
+    local unanswered = redis.call('HINCRBY', job, 'calls', 1)
+    lease = math.min(lane_pace(destination).call_lease_ms * 2 ^ (unanswered - 1), CALL_LEASE_CAP_MS)
+    redis.call('HSET', job, 'state', 'called', 'sender', sender)
+  end
   local ends = int(now + lease)
   redis.call('ZREM', base .. 'lane:' .. destination, id)
   lend(id, destination, name, now + lease)
-  redis.call('HSET', job, 'state', 'called', 'sender', sender)
   if name then redis.call('HSET', job, 'way', name) end
   redis.call('HSETNX', job, 'ready_ms', int(ready))     -- a call that was lost goes on counting
   local rest = lane_pace(destination).digest_ms
@@ -383,6 +405,10 @@ local function give(id, destination, kind, sender, name, ready)
     if redis.call('EXISTS', closed) == 1 then
       redis.call('HSET', closed, 'probe', id .. '/' .. grant, 'probe_until', ends)
     end
+  end
+  if begins then
+    onward.ahead = {id, kind, destination, int(grant), as_started(id)}
+    return
   end
   calls[#calls + 1] = id
   calls[#calls + 1] = kind

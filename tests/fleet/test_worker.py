@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from dingqueue import send_job
 from dingqueue_worker.embedded import Server
 from dingqueue_worker.sandbox.client import Space
 from support.events import Events
@@ -74,6 +75,48 @@ def test_events_of_many_jobs_share_messages_and_a_call_is_not_acknowledged_in_re
         published = server.info("commandstats")["cmdstat_publish"]["calls"]
         assert published < len(job_ids), f"{published} messages for {3 * len(job_ids)} events"
         assert not server.exists("unacked", "unacked_index"), "the lease is the acknowledgement"
+
+
+def test_a_thread_goes_on_with_its_lane_and_celery_tells_of_every_job(fleet: Fleet, space: Space) -> None:
+    job_ids = fleet.client.send_many([send_job("ops", f"message {number}") for number in range(15)])
+    with Events(fleet.broker_url) as events, redis.Redis(port=fleet.server.port, decode_responses=True) as server:
+        fleet.workers(1)
+
+        fleet.wait_for_end(*job_ids)
+
+        for job_id in job_ids:
+            events.wait_for(job_id, "received", "started", "succeeded")
+        pushed = server.info("commandstats")["cmdstat_lpush"]["calls"]
+    assert pushed < len(job_ids) / 2, f"{pushed} messages for {len(job_ids)} jobs"
+    assert [message.text for message in space.messages(15)] == [f"message {number}" for number in range(15)]
+    ran = {one["uuid"]: one["runtime"] for one in events.heard if one["type"] == "task-succeeded"}
+    assert max(ran.values()) < sum(ran.values()) / 2, "each job's run is its own, not the shift's"
+
+
+def test_a_thread_that_goes_on_keeps_no_other_lane_waiting(fleet: Fleet, space: Space) -> None:
+    space.fault("slow", delay_s=0.1, sender="ops")
+    fleet.client.send_many([send_job("ops", f"message {number}") for number in range(15)])
+    fleet.client.send("dev", "of another lane")
+
+    fleet.workers(1, concurrency=1)
+
+    texts = [message.text for message in space.messages(16, wait_s=30.0)]
+    assert texts.index("of another lane") < 10
+
+
+def test_a_worker_that_ends_finishes_what_it_sends_and_leaves_the_lane_to_others(fleet: Fleet, space: Space) -> None:
+    space.fault("slow", delay_s=0.1, sender="ops")
+    job_ids = fleet.client.send_many([send_job("ops", f"message {number}") for number in range(15)])
+    (first,) = fleet.workers(1)
+    space.messages(3)
+
+    assert first.terminate() == 0
+
+    begun = len(space.messages())
+    assert begun < 15
+    fleet.workers(1)
+    fleet.wait_for_end(*job_ids)
+    assert [message.text for message in space.messages(15)] == [f"message {number}" for number in range(15)]
 
 
 def test_a_kill_in_mid_request_is_an_unknown_end_and_the_job_arrives(fleet: Fleet, space: Space) -> None:

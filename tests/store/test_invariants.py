@@ -29,7 +29,7 @@ from dingqueue_worker.outcome import (
     Snooze,
     Unknown,
 )
-from dingqueue_worker.store import Settled, Started
+from dingqueue_worker.store import Settled, Stale, Started
 from support.state import LEASE_MS, State, lane, sender
 
 MONTHLY = 6
@@ -142,6 +142,9 @@ class World:
         if not isinstance(started, Started):
             self.hear(started.calls)
             return
+        self.run(call, started)
+
+    def run(self, call: Call, started: Started) -> None:
         attempt = Attempt(call, started.sender, started.step, self.state.clock.now_ms)
         self.running.append(attempt)
         self.taken[attempt.sender].add(attempt.permit)
@@ -164,12 +167,25 @@ class World:
         sent = getattr(outcome, "sent", True)
         if sent:
             self.arrive(attempt)
-        settled = self.state.settle(attempt.call, ended, step=attempt.step, wait_s=self.dice.choice((0, 1, 10)), most=4)
+        wait_s, on_ms = self.dice.choice((0, 1, 10)), self.dice.choice((0, LEASE_MS))
+        settled = self.state.settle(attempt.call, ended, step=attempt.step, wait_s=wait_s, most=4, on_ms=on_ms)
         if isinstance(settled, Settled):  # not a late answer, which changes nothing
             if not sent:
                 self.taken[attempt.sender].discard(attempt.permit)
             elif outcome.close and outcome.close.cause == "busy":
                 self.refused.add(attempt.permit)
+        if settled.ahead:
+            assert (settled.ahead.call.kind, settled.ahead.call.destination) == (
+                attempt.call.kind,
+                attempt.call.destination,
+            )
+            self.hear([settled.ahead.call])
+            self.called.remove(settled.ahead.call)
+            self.run(settled.ahead.call, settled.ahead.started())
+            if self.dice.random() < 0.3:  # the answer was lost, and redis-py asks again
+                again = self.state.settle(attempt.call, ended, step=attempt.step, wait_s=wait_s, most=4, on_ms=on_ms)
+                assert isinstance(again, Stale)
+                assert (again.ahead, again.calls) == (settled.ahead, ())
         self.hear(settled.calls)
 
     def arrive(self, attempt: Attempt) -> None:

@@ -113,10 +113,25 @@ class State:
         return started
 
     def settle(
-        self, call: Call, ended: Ended | None = None, *, step: int = 0, wait_s: float = 0.0, most: int = 8
+        self,
+        call: Call,
+        ended: Ended | None = None,
+        *,
+        step: int = 0,
+        wait_s: float = 0.0,
+        most: int = 8,
+        on_ms: int = 0,
     ) -> Settled | Stale:
         return self.store.settle(
-            call.job_id, call.grant, ended or Ended(outcome=Delivered()), step=step, wait_s=wait_s, most=most, notes={}
+            call.job_id,
+            call.grant,
+            ended or Ended(outcome=Delivered()),
+            step=step,
+            wait_s=wait_s,
+            most=most,
+            notes={},
+            on_ms=on_ms,
+            kind=call.kind,
         )
 
     def deliver(self, call: Call) -> Settled:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from celery import Celery
 from celery.app.amqp import AMQP
 from celery.signals import beat_init, celeryd_after_setup
+from celery.worker import state as worker_state
 from kombu import Connection
 
 from dingqueue import broker, transport
@@ -40,6 +41,7 @@ from dingqueue_worker.pace import pace_of, uploads_to
 from dingqueue_worker.pacer import Pacer, step
 from dingqueue_worker.results import Results
 from dingqueue_worker.settings import Settings
+from dingqueue_worker.shift import Shift
 from dingqueue_worker.store import Store
 from dingqueue_worker.telemetry import event
 from dingqueue_worker.tokens import Tokens
@@ -74,6 +76,7 @@ class _Fleet(Celery):
     """Celery's app, whose programs print no banner where every line is to be JSON."""
 
     lines_only = False
+    shift: Shift
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
@@ -106,6 +109,7 @@ def create_app(settings: Settings) -> Celery:
     app = _Fleet("dingqueue", amqp=_Amqp, set_as_current=False, fixups=[])
     _speak(app, settings)
     app.conf.update(broker.configuration(settings.prefix), **_worker_configuration(settings))
+    app.shift = Shift(stopping=_stopping)
 
     store = per_process(
         lambda: Store(settings.state_url, prefix=settings.prefix, patience_s=tasks.lease_s(settings.fleet))
@@ -167,6 +171,7 @@ def create_app(settings: Settings) -> Celery:
             fleet=settings.fleet,
             dispatch=pacer().dispatch,
             tell=alarms(),
+            shift=app.shift,
             uploads=uploads_to(settings),
         )
 
@@ -261,6 +266,12 @@ def per_process(build: Callable[[], T]) -> Callable[[], T]:
     return get
 
 
+def _stopping() -> bool:
+    """Was this worker told to end? Celery notes the exit code, which may be 0."""
+    told: Any = worker_state
+    return any(code is not None and code is not False for code in (told.should_stop, told.should_terminate))
+
+
 def _clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -276,7 +287,7 @@ def _worker_configuration(settings: Settings) -> dict[str, Any]:
             transports="dingqueue_worker.transport",
             options=_TRANSPORT_OPTIONS if is_redis(settings.broker_url) else {},
         ),
-        "worker_pool": "threads",
+        "worker_pool": "dingqueue_worker.threads:TaskPool",
         "worker_concurrency": CONCURRENCY,
         # A message is a disposable call: acknowledged early, nothing unacknowledged is held, so there is nothing for
         # kombu to restore twice and nothing to die on when Redis drops the connection (Celery 5.7.0 does).

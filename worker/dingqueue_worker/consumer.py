@@ -7,6 +7,7 @@ from typing import Any
 from celery import bootsteps
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from dingqueue_worker.threads import TaskPool
 from dingqueue_worker.transport import Many
 
 #: Its type stub knows little of what is used here.
@@ -26,6 +27,12 @@ class Consumer(_Consumer):  # type: ignore[misc]  # see above
         if self.task_consumer is not None and isinstance(self.task_consumer.channel, Many):
             return p(*args, **kwargs)
         return super().call_soon_ack(p, *args, **kwargs)
+
+    def update_strategies(self) -> None:
+        """Tell our pool, whose threads go on by themselves."""
+        super().update_strategies()
+        if isinstance(self.pool, TaskPool):
+            self.pool.strategies = self.strategies
 
 
 class BundledEvents(bootsteps.StartStopStep):

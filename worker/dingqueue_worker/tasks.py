@@ -21,6 +21,7 @@ from dingqueue.routes import task_name
 from dingqueue_worker.backoff import delay_s
 from dingqueue_worker.outcome import Dead, Ended, Retry, Snooze, Unknown
 from dingqueue_worker.settings import Fleet
+from dingqueue_worker.shift import Shift
 from dingqueue_worker.store import Event, Settled, Stale, Started, Store, StoreUnavailable
 from dingqueue_worker.telemetry import acknowledged, event
 
@@ -60,6 +61,7 @@ class Desk:
         fleet: Fleet,
         dispatch: Dispatch,
         tell: Callable[[Event], None],
+        shift: Shift,
         uploads: Collection[str] = (),
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -71,17 +73,18 @@ class Desk:
             fleet: How long requests may take, and what follows.
             dispatch: Where called jobs go.
             tell: Where events go.
+            shift: What this thread goes on with.
             uploads: The destinations to which a file is uploaded, which takes its time.
             monotonic_s: A clock.
         """
         self._store, self._attempt, self._fleet = store, attempt, fleet
         self._dispatch, self._tell, self._monotonic_s = dispatch, tell, monotonic_s
-        self._uploads = frozenset(uploads)
+        self._shift, self._uploads = shift, frozenset(uploads)
 
     def carry_out(
         self, job_id: str, grant: int, *, kind: Kind = "send", destination: str = ""
     ) -> tuple[Started, Ended, Settled] | Stale:
-        """Start, attempt, settle.
+        """Start, unless the job before this one has begun it; attempt, settle.
 
         Args:
             job_id: The job.
@@ -96,10 +99,18 @@ class Desk:
         began_s = self._monotonic_s()
         uploads = kind == "share" and destination in self._uploads
         held_s = lease_s(self._fleet, uploads=uploads)
+        lease_ms = round(held_s * 1000)
+        begun = self._shift.take(job_id, grant)
+        started: Started | Stale
         try:
-            started = self._store.start(job_id, grant, lease_ms=round(held_s * 1000))
+            if begun is None:
+                started = self._store.start(job_id, grant, lease_ms=lease_ms)
+            else:
+                ahead, began_s = begun
+                started = ahead.started()
         except UnknownContract as error:
-            return self._settle(job_id, grant, None, Ended(outcome=Dead(why=str(error), cause="contract", sent=False)))
+            ended = Ended(outcome=Dead(why=str(error), cause="contract", sent=False))
+            return self._settle(job_id, grant, None, ended, kind=kind, lease_ms=lease_ms)
         if isinstance(started, Stale):
             self._pass_on(started)
             return started
@@ -111,11 +122,12 @@ class Desk:
                 ended = self._attempt(started.job, sender=started.sender, step=started.step, notes=started.notes)
             except Exception as error:  # noqa: BLE001 - a mistake of ours; left alone, the job would look like poison
                 ended = _broke(error, job_id, destination)
-        return self._settle(job_id, grant, started, ended)
+        return self._settle(job_id, grant, started, ended, kind=kind, lease_ms=lease_ms)
 
     def _settle(
-        self, job_id: str, grant: int, started: Started | None, ended: Ended
+        self, job_id: str, grant: int, started: Started | None, ended: Ended, *, kind: Kind, lease_ms: int
     ) -> tuple[Started, Ended, Settled] | Stale:
+        asked_s = self._monotonic_s()
         settled = self._store.settle(
             job_id,
             grant,
@@ -124,7 +136,11 @@ class Desk:
             wait_s=self._wait_s(ended, started.fails if started else 0),
             most=self._fleet.max_attempts,
             notes=started.notes if started else {},
+            on_ms=lease_ms if self._shift.goes_on() else 0,
+            kind=kind,
         )
+        if settled.ahead:
+            self._shift.leave(settled.ahead, asked_s=asked_s)
         self._pass_on(settled)
         if isinstance(settled, Stale) or started is None:
             return settled if isinstance(settled, Stale) else Stale(state=settled.state)

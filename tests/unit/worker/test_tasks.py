@@ -10,6 +10,7 @@ import pytest
 from dingqueue.contract import Job, Kind
 from dingqueue_worker.outcome import Delivered, Ended, Snooze, Unknown
 from dingqueue_worker.settings import Fleet
+from dingqueue_worker.shift import Shift
 from dingqueue_worker.store import Settled, Started, Store
 from dingqueue_worker.tasks import Desk, attempt_s, lease_s
 
@@ -31,7 +32,7 @@ class Lanes:
 
     def settle(self, job_id: str, grant: int, ended: Ended, **more: Any) -> Settled:
         self.ends.append(ended)
-        return Settled(state="delivered", calls=(), events=(), next_look_ms=None)
+        return Settled(state="delivered", calls=(), events=(), next_look_ms=None, ahead=None)
 
 
 class Clock:
@@ -50,7 +51,7 @@ def carried_out(kind: Kind, destination: str, *, takes_s: float = 0.0) -> Lanes:
     lanes = Lanes(clock, takes_s=takes_s)
     desk = Desk(
         store=cast("Store", lanes), attempt=deliver, fleet=FLEET, dispatch=lambda calls, **more: None,
-        tell=lambda event: None, uploads={"project"}, monotonic_s=clock,
+        tell=lambda event: None, shift=Shift(), uploads={"project"}, monotonic_s=clock,
     )  # fmt: skip
     desk.carry_out("job-1", 1, kind=kind, destination=destination)
     return lanes
@@ -85,7 +86,7 @@ def test_a_mistake_of_ours_ends_the_attempt_and_its_text_is_told_to_nobody(caplo
     lanes = Lanes(clock)
     desk = Desk(
         store=cast("Store", lanes), attempt=fail, fleet=FLEET, dispatch=lambda calls, **more: None,
-        tell=lambda event: None, monotonic_s=clock,
+        tell=lambda event: None, shift=Shift(), monotonic_s=clock,
     )  # fmt: skip
 
     desk.carry_out("job-1", 1, destination="ops")

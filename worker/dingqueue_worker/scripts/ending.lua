@@ -28,8 +28,8 @@ local function spend(id, verdict, why, cause, wait_ms, most)
   redis.call('HSET', job, 'last', verdict, 'why', why, 'cause', cause)
   if verdict == 'unknown' then
     redis.call('HINCRBY', job, 'unknowns', 1)
-    if record[4] == 'hold' then return finish(id, 'dead', 'unknown', why) end
+    if record[4] == 'hold' then return conclude(id, 'dead', 'unknown', why) end
   end
-  if fails >= most then return finish(id, 'dead', cause, why) end
+  if fails >= most then return conclude(id, 'dead', cause, why) end
   wait_for_retry(id, record[1], record[2], tonumber(record[3] or 0), wait_ms, why)
 end

@@ -44,7 +44,7 @@ for _, id in ipairs(ended('leases')) do
       count('attempts:' .. destination .. ':unknown:worker_lost')
       if deaths >= max_deliveries then
         redis.call('HINCRBY', job, 'unknowns', 1)
-        finish(id, 'dead', 'poison', 'took its worker down ' .. int(deaths) .. ' times')
+        conclude(id, 'dead', 'poison', 'took its worker down ' .. int(deaths) .. ' times')
       else
         spend(id, 'unknown', 'the worker was lost in mid-attempt', 'worker_lost', 0, max_attempts)
       end

@@ -1,31 +1,47 @@
 -- settle(job id, grant, verdict, step, steps, sent "0|1", wait_ms, most, why, cause, receipt, notes,
---        closes sender or "", close_ms, close cause, close why, more) = ARGV[3..19]
+--        closes sender or "", close_ms, close cause, close why, more, on_ms, kind) = ARGV[3..21]
 -- `more` is a JSON object of what few attempts have: "route" of the next step, "rest_ms" before it, "keep_ms" that the
 -- record is kept at least, "look_up_ms" after which the result is looked up, "mark" on an earlier job: {"id", "state",
 -- "why", "receipt"}.
 -- How an attempt ended: delivered, accepted, snooze, retry, unknown or dead. Moves the permit, may close a sender, calls.
 -- `close_ms` is "month" until the next calendar month, "" for the sender's own cool-down. A second fault in a row marks the sender broken (event "broken").
--- Returns  {state, calls, events} | {"stale", state, calls, events}
+-- With `on_ms` whoever asks goes on: the lane's next called job of this kind begins here and now, with such a lease, instead of
+-- being published. Asked again because the answer was lost, it is given again.
+-- Returns  {state, calls, events, next look, ahead} | {"stale", state, calls, events, ahead}; ahead is {} or
+--          {job id, kind, destination, grant, what start returns}
 -- Cost     O(log n), n jobs waiting in the lane.
 
 local id, grant, verdict = ARGV[3], ARGV[4], ARGV[5]
 local step, steps, sent = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
 local wait_ms, most, why, cause = tonumber(ARGV[9]), tonumber(ARGV[10]), ARGV[11], ARGV[12]
-local more = cjson.decode(ARGV[19])
+local more, on_ms, kind = cjson.decode(ARGV[19]), tonumber(ARGV[20]), ARGV[21]
 local job = base .. 'job:' .. id
 local record = redis.call('HMGET', job, 'state', 'grant', 'destination', 'sender', 'step', 'score', 'way')
 local state, destination, sender = record[1], record[3], record[4]
-if not state then return {'stale', 'gone', calls, events} end
+if not state then return {'stale', 'gone', calls, events, {}} end
 
 local permit = id .. '/' .. grant
 local good = verdict == 'delivered' or verdict == 'accepted'
+
+-- What was begun when this was settled before, where nobody heard the answer.
+local function ahead_again()
+  if on_ms == 0 then return {} end
+  for _, out in ipairs(redis.call('ZRANGE', base .. 'busy:' .. destination, 0, -1)) do
+    local held = redis.call('HMGET', base .. 'job:' .. out, 'state', 'by', 'grant', 'kind')
+    if held[1] == 'sending' and held[2] == permit then return {out, held[4], destination, held[3], as_started(out)} end
+  end
+  return {}
+end
+
 local current = state == 'sending' and record[2] == grant
 if not current then
   -- Too late, but "it arrived" is news while the job is still to be sent, and after it was given up. Whose message is
   -- not kept any more can only have arrived whole.
   local open = state == 'waiting' or state == 'called' or state == 'sending'
   local given_up = state == 'dead' or (state == 'expired' or state == 'cancelled') and step + 1 >= steps
-  if not (good and (open or given_up) and step == tonumber(record[5] or 0)) then return {'stale', state, calls, events} end
+  if not (good and (open or given_up) and step == tonumber(record[5] or 0)) then
+    return {'stale', state, calls, events, ahead_again()}
+  end
   if state == 'called' then give_permit_back(sender, id, record[2]) end
   if step > 0 then redis.call('HDEL', base .. 'hold:' .. destination, 'rests', 'rests_why') end
   if given_up then
@@ -67,8 +83,9 @@ else
     redis.call('DEL', base .. 'sender:' .. sender .. ':faults')
     local pace = sender_pace(sender)
     if pace and pace.of then redis.call('DEL', base .. 'sender:' .. pace.of .. ':faults') end
+  else
+    redis.call('HSET', job, 'notes', ARGV[14])
   end
-  redis.call('HSET', job, 'notes', ARGV[14])
 end
 if more.route then redis.call('HSET', job, 'route', more.route) end
 count('attempts:' .. destination .. ':' .. verdict .. ':' .. cause)
@@ -145,7 +162,7 @@ if good then
     redis.call('HSET', job, 'step', int(step + 1), 'steps', int(steps))
     wait_for_retry(id, destination, FRONT, step + 1, more.rest_ms or 0, why)
   else
-    finish(id, verdict, verdict, why, more.keep_ms, more.look_up_ms)
+    conclude(id, verdict, verdict, why, more.keep_ms, more.look_up_ms)
     if more.look_up_ms then
       redis.call('ZADD', base .. 'results', int(now + more.look_up_ms), id)
       redis.call('PEXPIRE', base .. 'results', 3 * DAY_MS)
@@ -158,10 +175,11 @@ elseif verdict == 'snooze' then
 elseif verdict == 'dead' then
   redis.call('HINCRBY', job, 'attempts', sent and 1 or 0)
   redis.call('HSET', job, 'last', verdict)
-  finish(id, 'dead', cause, why)
+  conclude(id, 'dead', cause, why)
 else
   spend(id, verdict, why, cause, wait_ms, most)
 end
+if on_ms > 0 then onward = {kind = kind, destination = destination, lease_ms = on_ms, by = permit} end
 look(destination, MOST_CALLS)
 take_turns()
-return {redis.call('HGET', job, 'state'), calls, events, int(next_look())}
+return {redis.call('HGET', job, 'state'), calls, events, int(next_look()), onward and onward.ahead or {}}

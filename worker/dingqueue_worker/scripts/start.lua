@@ -5,8 +5,7 @@
 
 local id, grant, lease_ms = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local job = base .. 'job:' .. id
-local record = redis.call('HMGET', job, 'state', 'grant', 'destination', 'sender', 'expires_ms', 'step', 'attempts', 'fails', 'notes',
-  'score', 'way')
+local record = redis.call('HMGET', job, 'state', 'grant', 'destination', 'sender', 'expires_ms', 'step', 'score', 'way')
 local state, destination, sender = record[1], record[3], record[4]
 if not state then return {'stale', 'gone', calls, events} end
 if state ~= 'called' or record[2] ~= grant then return {'stale', state, calls, events} end
@@ -28,10 +27,10 @@ if shut or expired then
   if expired then
     finish(id, 'expired', 'expired', 'not sent in time')
   else
-    lift(id, destination, record[11])
+    lift(id, destination, record[8])
     let_go(id)
     redis.call('HSET', job, 'calls', 0)
-    wait_in_lane(id, destination, step > 0 and FRONT or record[10])
+    wait_in_lane(id, destination, step > 0 and FRONT or record[7])
   end
   look(destination, MOST_CALLS)
   take_turns()
@@ -40,8 +39,7 @@ end
 
 local ends = now + lease_ms
 redis.call('HSET', job, 'state', 'sending', 'started_ms', int(now), 'calls', 0)
-lend(id, destination, record[11], ends)
+lend(id, destination, record[8], ends)
 for _, closed in ipairs(probed) do redis.call('HSET', closed, 'probe_until', int(ends)) end
 stamp_permit(sender, permit, ends)
-return {'started', redis.call('GET', base .. 'body:' .. id) or '', sender, int(step), record[7] or '0', record[8] or '0',
-  record[9] or '{}'}
+return as_started(id)

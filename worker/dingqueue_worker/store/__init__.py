@@ -5,6 +5,7 @@ from __future__ import annotations
 from dingqueue_worker.store.attempts import (
     FAULT_PROBE_S,
     PACE_KEEP_MS,
+    Ahead,
     Attempts,
     Released,
     Settled,
@@ -37,6 +38,7 @@ class Store(Attempts, Waiting, Letters, Views, TokenKeeping, Results, People, Me
 __all__ = [
     "FAULT_PROBE_S",
     "PACE_KEEP_MS",
+    "Ahead",
     "Busy",
     "DeadLetter",
     "Event",

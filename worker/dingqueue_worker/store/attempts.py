@@ -10,9 +10,9 @@ from typing import Any, TypeAlias, assert_never
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry as RedisRetry
 
-from dingqueue.contract import Job, from_wire
+from dingqueue.contract import Job, Kind, from_wire
 from dingqueue.lanes import Call, Lanes, Submitted, calls_from
-from dingqueue.scripts import Argument, ClockMs
+from dingqueue.scripts import Argument, ClockMs, Reply
 from dingqueue_worker.outcome import Accepted, Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
 from dingqueue_worker.pace import Pace
 from dingqueue_worker.store.door import Door, Event, ask, connect, events_from
@@ -36,12 +36,29 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """The lane's next called job, begun by the one before it: no message will bring it."""
+
+    call: Call
+    reply: Reply
+
+    def started(self) -> Started:
+        """As ``start`` would have said it.
+
+        Raises:
+            UnknownContract: The job is in a version this worker cannot read.
+        """
+        return _started(self.reply)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stale:
     """Somebody else's now, or nobody's: the job is in ``state`` (or ``gone``, ``closed``). Change nothing."""
 
     state: str
     calls: tuple[Call, ...] = ()
     events: tuple[Event, ...] = ()
+    ahead: Ahead | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +69,7 @@ class Settled:
     calls: tuple[Call, ...]
     events: tuple[Event, ...]
     next_look_ms: int | None
+    ahead: Ahead | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,18 +123,20 @@ class Attempts(Door):
         reply = ask(lambda: self._start(job_id, grant, lease_ms))
         if reply[0] != "started":
             return Stale(state=reply[1], calls=calls_from(reply[2]), events=events_from(reply[3]))
-        _, body, sender, step, attempts, fails, notes = reply
-        return Started(
-            job=from_wire(body),
-            sender=sender,
-            step=int(step),
-            attempts=int(attempts),
-            fails=int(fails),
-            notes=json.loads(notes),
-        )
+        return _started(reply)
 
     def settle(
-        self, job_id: str, grant: int, ended: Ended, *, step: int, wait_s: float, most: int, notes: Mapping[str, str]
+        self,
+        job_id: str,
+        grant: int,
+        ended: Ended,
+        *,
+        step: int,
+        wait_s: float,
+        most: int,
+        notes: Mapping[str, str],
+        on_ms: int = 0,
+        kind: Kind = "send",
     ) -> Settled | Stale:
         """Note how an attempt ended and call the lane's next jobs.
 
@@ -128,16 +148,24 @@ class Attempts(Door):
             wait_s: Before the next attempt, if one must follow.
             most: Attempts before the job is dead.
             notes: What the job's later steps need, all of it.
+            on_ms: The lease for the lane's next called job, which whoever asks carries out at once; 0 publishes it.
+            kind: Of the job that ended; only another of it is gone on with.
 
         Raises:
             StoreUnavailable: Redis stayed away for `patience_s`; the lease will end and the attempt count as unknown.
         """
         row = _row(ended, step=step, wait_s=wait_s, most=most, notes=notes)
-        reply = ask(lambda: self._settle(job_id, grant, *row))
+        reply = ask(lambda: self._settle(job_id, grant, *row, on_ms, kind))
         if reply[0] == "stale":
-            return Stale(state=reply[1], calls=calls_from(reply[2]), events=events_from(reply[3]))
+            _, state, calls, events, ahead = reply
+            return Stale(state=state, calls=calls_from(calls), events=events_from(events), ahead=_ahead(ahead))
+        state, calls, events, look_ms, ahead = reply
         return Settled(
-            state=reply[0], calls=calls_from(reply[1]), events=events_from(reply[2]), next_look_ms=_look(reply[3])
+            state=state,
+            calls=calls_from(calls),
+            events=events_from(events),
+            next_look_ms=_look(look_ms),
+            ahead=_ahead(ahead),
         )
 
     def release(self, *, most: int, max_deliveries: int, max_attempts: int, who: str = "") -> Released:
@@ -176,6 +204,22 @@ class Attempts(Door):
             rows += (name, json.dumps(one))
         reply = ask(lambda: self._pace(*rows))
         return reply[0], reply[1] == "rest"
+
+
+def _started(reply: Reply) -> Started:
+    _, body, sender, step, attempts, fails, notes = reply
+    return Started(
+        job=from_wire(body),
+        sender=sender,
+        step=int(step),
+        attempts=int(attempts),
+        fails=int(fails),
+        notes=json.loads(notes),
+    )
+
+
+def _ahead(reply: Reply) -> Ahead | None:
+    return Ahead(call=calls_from(reply[:4])[0], reply=reply[4]) if reply else None
 
 
 def _look(ms: Any) -> int | None:
