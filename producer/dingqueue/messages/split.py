@@ -149,7 +149,7 @@ def _cut(text: str, start: int, limit_bytes: int, *, markdown: bool) -> int:
         for place in reversed(places):
             if allowed(place):
                 return place
-    return next((place for place in reversed(ends) if allowed(place)), furthest)
+    return next((place for place in reversed(ends) if place > floor and allowed(place)), furthest)
 
 
 def _ends(text: str, start: int, limit_bytes: int) -> list[int]:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import regex
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dingqueue.messages.markdown import close_fence, fence_after
@@ -90,7 +90,8 @@ def _without_fences(text: str) -> str:
     return re.sub(r"(CODE)+", "", "".join(kept))
 
 
-@given(texts(), limits, st.booleans())
+@example(text="https://example.com/?a=1&b=中" * 300, limit_bytes=1_000, markdown=True)
+@given(text=texts(), limit_bytes=limits, markdown=st.booleans())
 def test_pieces_are_more_than_half_full(text: str, limit_bytes: int, markdown: bool) -> None:
     """What the door promises about the number of parts rests on this."""
     text = close_fence(re.sub(r"\r\n?", "\n", text)) if markdown else text
