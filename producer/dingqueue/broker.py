@@ -81,12 +81,16 @@ def transport_options(broker_url: str, *, timeout_s: float) -> dict[str, Any]:
 def message(app: Celery, call: Call) -> Any:
     """A call as Celery writes it: ``headers``, ``properties`` and ``body``. Ids only."""
     # Not `send_task`: what it looks up, merges and tells for every message takes longer than the message.
+    args = (call.job_id, call.grant, call.destination)
     return app.amqp.as_task_v2(
         call.job_id,
         task_name(call.kind),
-        args=(call.job_id, call.grant, call.destination),
+        args=args,
         kwargs={},
         ignore_result=True,
+        # As Celery would spell them, which for a message of unknown things takes its time.
+        argsrepr=repr(args),
+        kwargsrepr="{}",
     )
 
 

@@ -16,7 +16,7 @@ from dingqueue_worker.store import Ahead
 #: How long a thread goes on while another call waits for a thread.
 SHORT_S = 0.2
 #: How long it goes on in any case.
-LONG_S = 2.0
+LONG_S = 5.0
 
 
 class Shift:

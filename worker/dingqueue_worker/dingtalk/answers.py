@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias, assert_never
 
 from dingqueue_worker.outcome import (
@@ -494,11 +495,14 @@ def _row_without_json(answer: Answer) -> Row:
 
 
 def _find(code: str, errmsg: str) -> Row | None:
-    code, errmsg = code.lower(), _complaint(errmsg).lower()
-    for row in ROWS:
-        if fnmatchcase(code, row.code) and (not row.text or any(text in errmsg for text in row.text)):
-            return row
-    return None
+    errmsg = _complaint(errmsg).lower()
+    rows = _rows_of(code.lower())
+    return next((row for row in rows if not row.text or any(text in errmsg for text in row.text)), None)
+
+
+@lru_cache(maxsize=512)
+def _rows_of(code: str) -> tuple[Row, ...]:
+    return tuple(row for row in ROWS if fnmatchcase(code, row.code))
 
 
 def _outcome(row: Row, why: str) -> Outcome:
