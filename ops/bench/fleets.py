@@ -202,7 +202,7 @@ QUIET = (
 
 
 class Burst(Dingqueue):
-    """Ours, as many jobs in each of 20 lanes: one is out in each, the others stand in Redis."""
+    """Ours, as many jobs in each of 20 lanes: one is out in each, and who has sent it goes on with the next."""
 
     name = "dingqueue, 20 lanes"
     lanes = 20
@@ -286,6 +286,7 @@ class Dramatiq(Contender):
     why = "2 processes, 8 threads each, one kept requests.Session a process"
     queue = "dramatiq:default"
     threads = 8
+    actor = "send"
 
     def fill(self, count: int, *, start: int = 0) -> None:
         """Messages in pipelines, as its broker would write them one by one."""
@@ -296,13 +297,21 @@ class Dramatiq(Contender):
         broker = RedisBroker(url=self.server.url)
         broker.declare_queue("default")
         for text in texts(count, start=start):
-            broker.enqueue(dramatiq_app.send.message(text))
+            broker.enqueue(getattr(dramatiq_app, self.actor).message(text))
         broker.close()
 
     def commands(self) -> list[list[str]]:
         """One master with two workers."""
         command = ["-m", "dramatiq", "contenders.dramatiq_app", "-p", str(WORKERS), "-t", str(self.threads)]
         return [[self.python, *command]]
+
+
+class DramatiqPool(Dramatiq):
+    """Dramatiq with the HTTP client that our workers use."""
+
+    name = "dramatiq, urllib3"
+    why = "as the row above, with urllib3's pool"
+    actor = "send_by_pool"
 
 
 class Huey(Contender):
@@ -422,5 +431,5 @@ class Arq(Contender):
 
 ALL: tuple[type[Contender], ...] = (
     Dingqueue, DingqueueQuiet, Burst, BareCelery, BareCeleryEvents, NaiveCelery,
-    Dramatiq, Huey, Taskiq, TaskiqAio, Arq, Rq,
+    Dramatiq, DramatiqPool, Huey, Taskiq, TaskiqAio, Arq, Rq,
 )  # fmt: skip

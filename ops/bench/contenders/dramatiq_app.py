@@ -1,4 +1,4 @@
-"""Dramatiq on Redis: two processes of threads, one kept session in each."""
+"""Dramatiq on Redis: two processes of threads, one kept session, or one pool of urllib3's, in each."""
 
 from __future__ import annotations
 
@@ -15,3 +15,9 @@ dramatiq.set_broker(broker)
 def send(text: str) -> None:
     """Post with one kept session."""
     post.session_post(text)
+
+
+@dramatiq.actor(max_retries=3)
+def send_by_pool(text: str) -> None:
+    """Post with urllib3's pool."""
+    post.pool_post(text)

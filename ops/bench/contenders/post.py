@@ -7,6 +7,7 @@ import os
 import threading
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 URL = os.environ.get("BENCH_URL", "")
@@ -15,6 +16,7 @@ _TIMEOUT_S = (3.0, 8.0)
 _HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 _lock = threading.Lock()
 _session: requests.Session | None = None
+_pool = urllib3.PoolManager(maxsize=64)
 
 
 def body(text: str) -> bytes:
@@ -45,6 +47,19 @@ def session_post(text: str, *, token: str = "t", pool: int = 64) -> None:
         f"{URL}/robot/send?access_token={token}", data=body(text), headers=_HEADERS, timeout=_TIMEOUT_S
     )
     _check(answer.status_code, answer.content)
+
+
+def pool_post(text: str, *, token: str = "t") -> None:
+    """With urllib3's pool, as dingqueue's workers: half the cost of a session."""
+    answer = _pool.request(
+        "POST",
+        f"{URL}/robot/send?access_token={token}",
+        body=body(text),
+        headers=_HEADERS,
+        timeout=urllib3.Timeout(*_TIMEOUT_S),
+        retries=False,
+    )
+    _check(answer.status, answer.data)
 
 
 def naive_post(text: str, *, token: str = "t") -> None:
