@@ -323,7 +323,11 @@ local function lend(id, destination, name, ends)
   redis.call('ZADD', base .. 'leases', int(ends), id)
   local pace = lane_pace(destination)
   local route = name and pace and pace.routes and pace.routes[name]
-  if route and route.in_flight then redis.call('ZADD', base .. 'busy:' .. destination .. '/' .. name, int(ends), id) end
+  if name then
+    local key = base .. 'busy:' .. destination .. '/' .. name
+    -- A limit that the pace does not name (any more) still holds whom it counted when they were called.
+    if route and route.in_flight then redis.call('ZADD', key, int(ends), id) else redis.call('ZADD', key, 'XX', int(ends), id) end
+  end
 end
 
 -- The last state of a job that was lifted, kept as long as its lane says, or longer. Who died (or may still) keeps its
@@ -379,14 +383,16 @@ local function wait_in_lane(id, destination, score)
 end
 
 -- The lane's first job goes out: called, or begun at once by whoever goes on.
-local function give(id, destination, kind, sender, name, ready)
+local function give(id, destination, kind, sender, name, ready, on_unknown)
   local job = base .. 'job:' .. id
   local grant = redis.call('HINCRBY', job, 'grant', 1)
-  local begins = onward and not onward.ahead and onward.kind == kind and onward.destination == destination
+  -- A worker that dies now ends a begun attempt as unknown, though nothing has left: that is not for who may not wonder.
+  local begins = onward and not onward.ahead and onward.kind == kind and onward.destination == destination and on_unknown ~= 'hold'
   local lease
   if begins then
     lease = onward.lease_ms
-    redis.call('HSET', job, 'state', 'sending', 'sender', sender, 'started_ms', int(now), 'calls', 0, 'by', onward.by)
+    redis.call('HSET', job, 'state', 'sending', 'sender', sender, 'started_ms', int(now), 'calls', 0, 'by',
+      onward.by .. '>' .. int(grant))
   else
     local unanswered = redis.call('HINCRBY', job, 'calls', 1)
     lease = math.min(lane_pace(destination).call_lease_ms * 2 ^ (unanswered - 1), CALL_LEASE_CAP_MS)
@@ -467,7 +473,7 @@ local function look(destination, most)
     end
     if not pace then return wait(now + 60000) end
     local record = redis.call('HMGET', base .. 'job:' .. id, 'kind', 'expires_ms', 'urgent', 'step', 'need', 'route',
-      'submitted_ms', 'at_ms')
+      'submitted_ms', 'at_ms', 'on_unknown')
     if not record[1] then                                   -- its record is gone (evicted): nothing to send
       redis.call('ZREM', lane, id)
     elseif tonumber(record[2]) <= now and tonumber(record[4] or 0) == 0 then
@@ -516,7 +522,8 @@ local function look(destination, most)
           end
         end
         leave_turns(destination, senders)
-        give(id, destination, record[1], sender, name, math.min(math.max(planned, tonumber(record[7]), tonumber(record[8] or 0)), now))
+        local ready = math.min(math.max(planned, tonumber(record[7]), tonumber(record[8] or 0)), now)
+        give(id, destination, record[1], sender, name, ready, record[9])
         given, planned = given + 1, now
       end
     end

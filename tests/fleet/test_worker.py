@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
 
 from dingqueue import send_job
 from dingqueue_worker.embedded import Server
 from dingqueue_worker.sandbox.client import Space
 from support.events import Events
 from support.fleet import Fleet
+from support.waiting import wait_for
 
 CONFIG = """
 [robots]
@@ -119,6 +121,27 @@ def test_a_worker_that_ends_finishes_what_it_sends_and_leaves_the_lane_to_others
     assert [message.text for message in space.messages(15)] == [f"message {number}" for number in range(15)]
 
 
+def test_a_job_that_somebody_revoked_goes_back_to_its_lane_and_spends_nothing(fleet: Fleet, space: Space) -> None:
+    space.fault("slow", delay_s=1.0, times=1, sender="ops")
+    fleet.workers(1)
+    job_ids = fleet.client.send_many([send_job("ops", f"message {number}") for number in range(3)])
+    space.messages(1)
+    with Celery("operator", broker=fleet.broker_url, set_as_current=False, fixups=[]) as celery:
+        celery.control.revoke(job_ids[1], reply=True, timeout=5.0)
+
+    def given_back() -> bool:
+        status = fleet.client.status(job_ids[1])
+        return status is not None and status.reason == "this worker did not carry it out"
+
+    wait_for(given_back, within_s=15, what="the job is given back")
+    status = fleet.client.status(job_ids[1])
+    assert status is not None
+    assert (status.attempts, status.state in {"waiting", "called"}) == (0, True)
+    fleet.client.cancel(job_ids[1])
+    fleet.wait_for_end(*job_ids)
+    assert [message.text for message in space.messages(2)] == ["message 0", "message 2"]
+
+
 def test_a_kill_in_mid_request_is_an_unknown_end_and_the_job_arrives(fleet: Fleet, space: Space) -> None:
     # At DEBUG they say what they have begun.
     workers = [fleet.worker(loglevel="DEBUG") for _ in range(2)]
@@ -143,7 +166,7 @@ def test_gevent_is_refused_with_a_reason(fleet: Fleet) -> None:
     worker = fleet.worker("-P", "gevent")
 
     assert worker.child.wait(30) != 0
-    assert "dingqueue does not run on the gevent or eventlet pool: use --pool threads" in worker.log()
+    assert "dingqueue does not run on the gevent or eventlet pool: leave --pool out" in worker.log()
 
 
 def test_prefork_works_too(fleet: Fleet) -> None:

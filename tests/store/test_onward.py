@@ -155,3 +155,14 @@ def test_the_probe_after_a_mute_begins_alone(ops: State) -> None:
 
     assert settled.ahead
     assert ops.redis.exists(ops.key("sender:robot.ops:closed")) == 0
+
+
+def test_a_job_that_may_not_wonder_is_called(ops: State) -> None:
+    _, calls = ops.submit()
+    careful = ops.submit(on_unknown="hold")[0]
+    ops.start(calls[0])
+
+    settled = ops.settle(calls[0], on_ms=ON_MS)
+
+    assert settled.ahead is None
+    assert [call.job_id for call in settled.calls] == [careful]

@@ -42,7 +42,7 @@ from dingqueue_worker.pacer import Pacer, step
 from dingqueue_worker.results import Results
 from dingqueue_worker.settings import Settings
 from dingqueue_worker.shift import Shift
-from dingqueue_worker.store import Store
+from dingqueue_worker.store import Ahead, Store
 from dingqueue_worker.telemetry import event
 from dingqueue_worker.tokens import Tokens
 from dingqueue_worker.traced import spans_of, traced
@@ -77,6 +77,7 @@ class _Fleet(Celery):
 
     lines_only = False
     shift: Shift
+    give_back: Callable[[Ahead], None]
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
@@ -175,7 +176,9 @@ def create_app(settings: Settings) -> Celery:
             uploads=uploads_to(settings),
         )
 
-    tasks.register(app, per_process(build_desk))
+    desk = per_process(build_desk)
+    tasks.register(app, desk)
+    app.give_back = lambda ahead: desk().give_back(ahead)
     schedule.register(app, settings, store=store, tokens=tokens, results=results, tell=alarms, files=files)
     app.steps["worker"].add(step(pacer))
     app.steps["consumer"].add(BundledEvents)
@@ -293,6 +296,8 @@ def _worker_configuration(settings: Settings) -> dict[str, Any]:
         # kombu to restore twice and nothing to die on when Redis drops the connection (Celery 5.7.0 does).
         "task_acks_late": False,
         "worker_prefetch_multiplier": 1,
+        # How fast is for the lanes to say. Celery's own limit, which Flower offers, would hold calls back past their leases.
+        "worker_disable_rate_limits": True,
         "worker_disable_prefetch": False,
         # Nothing unacknowledged is held, so there is nothing to make room for after a lost connection.
         "worker_enable_prefetch_count_reduction": False,

@@ -29,10 +29,16 @@ class Consumer(_Consumer):  # type: ignore[misc]  # see above
         return super().call_soon_ack(p, *args, **kwargs)
 
     def update_strategies(self) -> None:
-        """Tell our pool, whose threads go on by themselves."""
+        """Tell our pool, whose threads go on by themselves while they are heard."""
         super().update_strategies()
         if isinstance(self.pool, TaskPool):
             self.pool.strategies = self.strategies
+        self.app.shift.unheard = False
+
+    def on_close(self) -> None:
+        """The connection is lost: what a thread began itself would be told to nobody."""
+        self.app.shift.unheard = True
+        super().on_close()
 
 
 class BundledEvents(bootsteps.StartStopStep):

@@ -213,7 +213,7 @@ class PacerStep(bootsteps.StartStopStep):
         pool = parent.pool_cls if isinstance(parent.pool_cls, str) else parent.pool_cls.__module__
         if "gevent" in pool or "eventlet" in pool:
             # On Redis it never restores messages, and our pacer is a thread. https://github.com/celery/kombu/issues/1025
-            raise SystemExit("dingqueue does not run on the gevent or eventlet pool: use --pool threads (or prefork)")
+            raise SystemExit("dingqueue does not run on the gevent or eventlet pool: leave --pool out")
 
     def start(self, parent: Any) -> None:
         """Begin pacing once the pool is up."""

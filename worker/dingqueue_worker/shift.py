@@ -1,8 +1,9 @@
 """What one thread of a worker carries out in a row: a job that a message brought, then what its lane calls next.
 
 Publishing a call, taking it off the queue and handing it to a thread costs more than carrying it out. So whoever settled
-a job goes on with the next one of its lane. Only for a short time where another call waits for a thread; and not for long
-where none does, so that lanes come to those workers that have the least to do. Knows neither Celery nor Redis.
+a job goes on with the next one of its lane. Only for a short time where other calls wait for a thread, not at all where
+many do; and not for long where none does, so that lanes come to the workers that have the least to do. Knows neither
+Celery nor Redis.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Callable
 
 from dingqueue_worker.store import Ahead
 
-#: How long a thread goes on while another call waits for a thread.
+#: How long after it began a thread may begin another job while other calls wait for a thread.
 SHORT_S = 0.2
-#: How long it goes on in any case.
+#: And while none does.
 LONG_S = 5.0
 
 
@@ -33,29 +34,35 @@ class Shift:
         """Nobody works yet.
 
         Args:
-            short_s: How long after it began its first job a thread may begin another, while a call waits for a thread.
+            short_s: How long after it began its first job a thread may begin another, while calls wait for a thread.
             long_s: How long it may while none does.
             stopping: Is this worker about to end? Then what is called is for others.
             monotonic_s: A clock.
         """
         self._short_s, self._long_s, self._stopping, self._monotonic_s = short_s, long_s, stopping, monotonic_s
         self._here = _Here()
+        #: Nobody is told of what is carried out now: the broker is away.
+        self.unheard = False
 
-    def begin(self, others_wait: Callable[[], object]) -> None:
-        """This thread takes up a job that a message brought; `others_wait` says whether calls wait for a thread."""
-        self._here.began_s, self._here.others_wait, self._here.ahead = self._monotonic_s(), others_wait, None
+    def begin(self, waiting: Callable[[], float]) -> None:
+        """This thread takes up a job that a message brought; `waiting` says how many calls wait, for each thread."""
+        self._here.began_s, self._here.waiting, self._here.ahead = self._monotonic_s(), waiting, None
 
-    def end(self) -> None:
-        """This thread goes back to the pool."""
+    def end(self) -> Ahead | None:
+        """This thread goes back to the pool; returns what it should have carried out next, and nobody will."""
+        left = self._here.ahead
         self._here.began_s = self._here.ahead = None
+        return left
 
     def goes_on(self) -> bool:
         """May this thread carry out another one after this?"""
         here = self._here
-        if here.began_s is None or self._stopping():
+        if here.began_s is None or self.unheard or self._stopping():
             return False
-        gone_s = self._monotonic_s() - here.began_s
-        return gone_s < self._short_s or (gone_s < self._long_s and not here.others_wait())
+        waiting = here.waiting()
+        # One for each thread is all that a worker takes off the queue: more may wait there.
+        longest_s = self._long_s if waiting <= 0 else self._short_s if waiting < 1 else 0.0
+        return self._monotonic_s() - here.began_s < longest_s
 
     def leave(self, ahead: Ahead, *, asked_s: float) -> None:
         """This thread carries that out next.
@@ -83,6 +90,6 @@ class Shift:
 
 class _Here(threading.local):
     began_s: float | None = None
-    others_wait: Callable[[], object] = bool
+    waiting: Callable[[], float] = float
     ahead: Ahead | None = None
     asked_s: float = 0.0

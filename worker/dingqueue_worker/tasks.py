@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -22,7 +23,7 @@ from dingqueue_worker.backoff import delay_s
 from dingqueue_worker.outcome import Dead, Ended, Retry, Snooze, Unknown
 from dingqueue_worker.settings import Fleet
 from dingqueue_worker.shift import Shift
-from dingqueue_worker.store import Event, Settled, Stale, Started, Store, StoreUnavailable
+from dingqueue_worker.store import Ahead, Event, Settled, Stale, Started, Store, StoreUnavailable
 from dingqueue_worker.telemetry import acknowledged, event
 
 #: An attempt's lease: two whole requests, and room for a slow machine.
@@ -123,6 +124,13 @@ class Desk:
             except Exception as error:  # noqa: BLE001 - a mistake of ours; left alone, the job would look like poison
                 ended = _broke(error, job_id, destination)
         return self._settle(job_id, grant, started, ended, kind=kind, lease_ms=lease_ms)
+
+    def give_back(self, ahead: Ahead) -> None:
+        """What was begun and will not be carried out here goes back to its lane; if Redis is away, when its lease ends."""
+        ended = Ended(outcome=Snooze(why="this worker did not carry it out", cause="late", sent=False))
+        call = ahead.call
+        with contextlib.suppress(StoreUnavailable, UnknownContract):
+            self._settle(call.job_id, call.grant, ahead.started(), ended, kind=call.kind, lease_ms=0)
 
     def _settle(
         self, job_id: str, grant: int, started: Started | None, ended: Ended, *, kind: Kind, lease_ms: int

@@ -58,7 +58,8 @@ class TaskPool(_TaskPool):  # type: ignore[misc]  # see above
     ) -> Any:
         """Celery hands a task over: to a thread, or to the very thread that goes on."""
         todo = (target, args or (), kwargs, callback, accept_callback)
-        if self.app.shift.ahead is not None:
+        ahead = self.app.shift.ahead
+        if ahead is not None and todo[1][1] == ahead.call.job_id:
             apply_target(*todo)
             return None
         run = self._run if self.strategies else apply_target
@@ -66,15 +67,21 @@ class TaskPool(_TaskPool):  # type: ignore[misc]  # see above
 
     def _run(self, *todo: Any) -> None:
         shift = self.app.shift
-        shift.begin(self.executor._work_queue.qsize)
+        shift.begin(self._waiting)
         try:
             apply_target(*todo)
             while (ahead := shift.ahead) is not None:
                 self._go_on(ahead.call)
-                if shift.ahead is ahead:  # it was revoked: its lease will end
+                if shift.ahead is ahead:  # Celery did not want it: somebody revoked it
                     break
         finally:
-            shift.end()
+            left = shift.end()
+            if left is not None:
+                self.app.give_back(left)
+
+    def _waiting(self) -> float:
+        waiting: float = self.executor._work_queue.qsize() / self.limit
+        return waiting
 
     def _go_on(self, call: Call) -> None:
         message = broker.message(self.app, call)

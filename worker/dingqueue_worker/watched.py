@@ -35,9 +35,10 @@ NETWORK_ERRORS = (OSError, HTTPError, http.client.HTTPException)
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """One request and its answer: until when, and whether a byte of it has left."""
+    """One request and its answer: until when, whether its connection stands, and whether a byte of it has left."""
 
     deadline: float
+    asked: bool = False
     left: bool = False
 
     def left_s(self) -> float:
@@ -117,12 +118,14 @@ class Watched(HTTPConnection):
         if exchange.left_s() <= 0:
             raise ConnectTimeoutError(self, "the request's total time is over before it left")
         self._used_at = time.monotonic()
-        exchange.left = True
+        exchange.asked = True  # what was sent before, to a proxy, was not the request
         super().request(*args, **kwargs)
 
     def send(self, data: Any) -> None:
+        exchange = _current.get()
+        exchange.left = exchange.asked
         if self.sock is not None:
-            left_s = _current.get().left_s()
+            left_s = exchange.left_s()
             if left_s <= 0:
                 raise TimeoutError("the request's total time is over")
             self.sock.settimeout(left_s)

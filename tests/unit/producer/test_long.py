@@ -287,6 +287,6 @@ def test_parts_are_in_order_and_give_the_content_back(text: str, field: str) -> 
         said.append(shown(body)[len(head) :])
 
     def words(one: str) -> str:
-        return re.sub(r"[\s`~]", "", re.sub(r"^[ \t]*(```|~~~)[^`\n]*$", "", one, flags=re.MULTILINE))
+        return re.sub(r"[\s`~]", "", re.sub(r"^[ \t]*(`{3,}|~{3,})[^`\n]*$", "", one, flags=re.MULTILINE))
 
     assert words("\n".join(said)) == words(re.sub(r"\r\n?", "\n", text))

@@ -174,7 +174,7 @@ def causes_written() -> tuple[set[str], set[str]]:
                     assert ast.unparse(cause).split(".")[-1] == "cause", f"{file.name}:{call.lineno}"
     scripts = "\n".join(file.read_text() for file in (worker / "scripts").glob("*.lua"))
     attempts |= set(re.findall(r"count\('attempts:' \.\. destination \.\. ':\w+:(\w+)'", scripts))
-    dead = set(re.findall(r"finish\(id, 'dead', '(\w+)'", scripts))
+    dead = set(re.findall(r"conclude\(id, 'dead', '(\w+)'", scripts))
     dead |= set(re.findall(r"'state', 'dead', 'cause', '(\w+)'", scripts))
     return attempts, dead - attempts
 

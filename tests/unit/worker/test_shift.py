@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from dingqueue.lanes import Call
 from dingqueue_worker.shift import LONG_S, SHORT_S, Shift
 from dingqueue_worker.store import Ahead
@@ -23,17 +25,26 @@ def test_a_thread_that_no_pool_let_begin_never_goes_on() -> None:
     assert not Shift().goes_on()
 
 
-def test_it_goes_on_for_a_short_time_while_another_call_waits_for_a_thread_and_longer_while_none_does() -> None:
-    clock, waiting = Clock(), [1]
+@pytest.mark.parametrize(
+    ("waiting", "longest_s"), [(0.0, LONG_S), (0.03, SHORT_S), (0.99, SHORT_S), (1.0, 0.0), (2.0, 0.0)]
+)
+def test_how_long_it_goes_on_depends_on_how_many_calls_wait_for_a_thread(waiting: float, longest_s: float) -> None:
+    clock = Clock()
     shift = Shift(monotonic_s=clock)
-    shift.begin(lambda: len(waiting))
+    shift.begin(lambda: waiting)
 
-    assert shift.goes_on()
-    clock.now_s += SHORT_S
+    clock.now_s += longest_s * 0.99
+    assert shift.goes_on() == (longest_s > 0)
+    clock.now_s += longest_s * 0.02
     assert not shift.goes_on()
-    waiting.clear()
-    assert shift.goes_on()
-    clock.now_s += LONG_S - SHORT_S
+
+
+def test_it_does_not_go_on_while_the_broker_is_away() -> None:
+    shift = Shift()
+    shift.begin(lambda: 0)
+
+    shift.unheard = True
+
     assert not shift.goes_on()
 
 
@@ -70,7 +81,8 @@ def test_the_end_of_a_shift_leaves_nothing_behind() -> None:
     shift.begin(lambda: 0)
     shift.leave(AHEAD, asked_s=7.0)
 
-    shift.end()
+    assert shift.end() is AHEAD
+    assert shift.end() is None
 
     assert shift.ahead is None
     assert not shift.goes_on()

@@ -252,6 +252,11 @@ class Api:
                 if one.left:
                     return Unanswered(kind, f"sent, and nobody saw the end: {UNANSWERED.get(kind, FAILED)}")
                 return NotSent(kind, f"nothing was sent: {NOT_SENT.get(kind, FAILED)}")
+            except ValueError as error:  # of a header, with the token in its words
+                kind = type(error).__name__
+                if one.left:
+                    return Unanswered(kind, f"sent, and nobody saw the end: {FAILED}")
+                return NotSent(kind, "nothing was sent: the token holds what no HTTP header may")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ local function ahead_again()
   if on_ms == 0 then return {} end
   for _, out in ipairs(redis.call('ZRANGE', base .. 'busy:' .. destination, 0, -1)) do
     local held = redis.call('HMGET', base .. 'job:' .. out, 'state', 'by', 'grant', 'kind')
-    if held[1] == 'sending' and held[2] == permit then return {out, held[4], destination, held[3], as_started(out)} end
+    if held[1] == 'sending' and held[2] == permit .. '>' .. held[3] then return {out, held[4], destination, held[3], as_started(out)} end
   end
   return {}
 end

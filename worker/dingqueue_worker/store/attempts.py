@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, assert_never
 
 from redis.backoff import ExponentialWithJitterBackoff
@@ -40,7 +40,7 @@ class Ahead:
     """The lane's next called job, begun by the one before it: no message will bring it."""
 
     call: Call
-    reply: Reply
+    reply: Reply = field(repr=False)  # the message's text is in it
 
     def started(self) -> Started:
         """As ``start`` would have said it.

@@ -637,3 +637,14 @@ def test_requests_itself_would_have_shown_the_token() -> None:
     """Why all this: the library's own exception has the URL in it."""
     with pytest.raises(requests.ConnectionError, match="PLANTED"):
         requests.post("http://127.0.0.1:9/robot/send?access_token=PLANTED", data=b"", timeout=2)
+
+
+def test_a_token_that_is_no_header_is_not_sent_and_is_in_no_words() -> None:
+    token = Secret("PLANTED\nTOKEN")
+    with RawServer(reply()) as server, an_api(server.url) as api:
+        with pytest.raises(NotSent) as caught:
+            api.newer("GET", "/v1.0/x", token=token)
+        assert server.requests == []
+    said = "".join(traceback.format_exception(caught.value))
+    assert "PLANTED" not in said
+    assert "the token holds what no HTTP header may" in str(caught.value)
