@@ -17,7 +17,7 @@ from dingqueue_worker.store import Ahead
 #: How long after it began a thread may begin another job while other calls wait for a thread.
 SHORT_S = 0.2
 #: And while none does.
-LONG_S = 5.0
+LONG_S = 2.0
 
 
 class Shift:
