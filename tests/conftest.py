@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -21,6 +22,11 @@ settings.register_profile("shared machine", deadline=None, suppress_health_check
 settings.load_profile("shared machine")
 # For a night or a doubt: pytest --hypothesis-profile=deep --timeout=0
 settings.register_profile("deep", settings.get_profile("shared machine"), max_examples=3_000)
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell started the tests in its background: the programs that they start would be deaf to Ctrl-C, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
