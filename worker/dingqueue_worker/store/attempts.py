@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, assert_never
 
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry as RedisRetry
-
 from dingqueue.contract import Job, Kind, from_wire
 from dingqueue.lanes import Call, Lanes, Submitted, calls_from
 from dingqueue.scripts import Argument, ClockMs, Reply
 from dingqueue_worker.outcome import Accepted, Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
 from dingqueue_worker.pace import Pace
-from dingqueue_worker.store.door import Door, Event, ask, connect, events_from
+from dingqueue_worker.store.door import Door, Event, Patience, ask, connect, events_from
 
 #: A `fault` keeps a sender closed this long before the next probe, unless its configuration changes first.
 FAULT_PROBE_S = 600.0
@@ -91,9 +88,7 @@ class Attempts(Door):
     def __init__(self, url: str, *, prefix: str, clock_ms: ClockMs = None, patience_s: float = 30.0) -> None:
         super().__init__(url, prefix=prefix, clock_ms=clock_ms)
         # A settle that Redis did not hear would be a double later. It is fenced by its grant, so repeating it is safe.
-        self._patient = connect(
-            url, retry=RedisRetry(ExponentialWithJitterBackoff(cap=1.0, base=0.05), max(1, round(patience_s)))
-        )
+        self._patient = connect(url, retry=Patience(patience_s))
         self.lanes = Lanes(self._client, prefix=prefix, clock_ms=clock_ms)
         self._start = self._script("start.lua")
         self._settle = self._script("settle.lua", "ending.lua", client=self._patient)

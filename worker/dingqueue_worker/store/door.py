@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import redis
+from redis.backoff import EqualJitterBackoff
 from redis.retry import Retry as RedisRetry
 
 from dingqueue.connections import redis_client
@@ -77,6 +79,30 @@ class Door:
     def close(self) -> None:
         """Let go of the connection."""
         self._client.close()
+
+
+class Patience(RedisRetry):
+    """Repeats a command until a time is over; also one that a server refused which was demoted and may only read."""
+
+    def __init__(self, patience_s: float) -> None:
+        errors = (redis.ConnectionError, redis.TimeoutError, TimeoutError, redis.ReadOnlyError)
+        super().__init__(EqualJitterBackoff(cap=1.0, base=0.05), -1, errors)
+        self._patience_s = patience_s
+
+    def call_with_retry(
+        self,
+        do: Callable[[], T],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> T:
+        """Redis-py's own, with an end that the clock sets: its count says nothing of how long the waits are."""
+        ends_s = time.monotonic() + self._patience_s
+
+        def goes_on(error: Exception) -> bool:
+            return time.monotonic() < ends_s and (is_retryable is None or is_retryable(error))
+
+        return super().call_with_retry(do, fail, goes_on, with_failure_count)
 
 
 def connect(url: str, *, retry: RedisRetry | None = None) -> redis.Redis:
