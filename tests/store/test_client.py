@@ -709,7 +709,8 @@ def test_a_caller_whose_client_is_closed_is_told_so() -> None:
         client = Client(f"redis://127.0.0.1:{port}/0", enqueue_timeout_s=2)
         with ThreadPoolExecutor(12) as threads:
             futures = [threads.submit(client.send, "ops", "x") for _ in range(12)]
-            wait_for(lambda: len(threads_of_clients()) >= 8, what="all threads busy")
+            hands = client._handover.here().hands
+            wait_for(lambda: hands._pending == 12, what="all threads busy, and four calls behind them")
             client.close()
             failures = [future.exception(timeout=60) for future in futures]
 
