@@ -67,6 +67,11 @@ class Watched:
     def get(self, path: str, *, auth: tuple[str, str] | None = LOGIN) -> requests.Response:
         return requests.get(f"http://127.0.0.1:{self.port}{path}", auth=auth, timeout=20)
 
+    def worker(self) -> str:
+        """Flower's name of the worker: also after a restart, when Flower has not asked anybody yet."""
+        seen = wait_for(lambda: self.get("/api/workers?refresh=1").json(), within_s=30, what="Flower sees the worker")
+        return next(iter(seen))
+
     def tasks(self) -> dict[str, str]:
         found = self.get("/api/tasks").json()
         return {job_id: task["state"] for job_id, task in found.items()}
@@ -82,7 +87,7 @@ def watched() -> Iterator[Watched]:
             one = Watched(fleet)
             fleet.workers(1)
             # Flower switches events on, and sees what comes after that.
-            wait_for(lambda: one.get("/api/workers?refresh=1").json(), within_s=30, what="Flower sees the worker")
+            one.worker()
             yield one
 
 
@@ -111,7 +116,7 @@ def test_states_mean_what_they_say(watched: Watched, jobs: tuple[str, str]) -> N
 
 
 def test_no_page_shows_a_secret_or_a_word_of_a_message(watched: Watched, jobs: tuple[str, str]) -> None:
-    worker = next(iter(watched.get("/api/workers").json()))
+    worker = watched.worker()
     paths = [
         "/",
         "/workers",
@@ -148,7 +153,7 @@ def test_a_stranger_sees_nothing(watched: Watched, path: str) -> None:
 
 
 def test_nobody_can_change_a_worker(watched: Watched) -> None:
-    worker = next(iter(watched.get("/api/workers").json()))
+    worker = watched.worker()
 
     answer = requests.post(f"http://127.0.0.1:{watched.port}/api/worker/shutdown/{worker}", auth=LOGIN, timeout=20)
 
