@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 from collections.abc import Callable, Collection, Sequence
@@ -112,10 +113,13 @@ def place(url: str) -> str:
     return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or "this machine"
 
 
+#: What Redis adds to what a script met: which script (Valkey 9 does not say that), and where in it.
+_IN_SCRIPT = re.compile(r" script: (?:\S+, )?on @.*", re.DOTALL)
+
 #: Redis's own refusals, by their first word or the class that redis-py makes of it: what each means here.
 _MEANT = (
     (("WRONGTYPE",), (), "keys of another program stand under this prefix; give DINGQUEUE_PREFIX another one, here and for the fleet"),
-    (("NOPERM",), (redis.exceptions.NoPermissionError,), "its user may not do that; ops/redis.acl.template says who needs what"),
+    (("NOPERM", "ACL failure"), (redis.exceptions.NoPermissionError,), "its user may not do that; ops/redis.acl.template says who needs what, and ACL LOG on the server which command or key it was"),
     (("OOM",), (redis.exceptions.OutOfMemoryError,), "it is full; raise its maxmemory, or see what waits: dingqueue lanes"),
     (("READONLY",), (redis.exceptions.ReadOnlyError,), "it is a replica; name the primary"),
     (("LOADING",), (redis.exceptions.BusyLoadingError,), "it has just started; try again in a moment"),
@@ -214,7 +218,7 @@ def _why(error: Exception) -> str:
 
 
 def _said(error: Exception) -> str:
-    said = str(error).split(" script: ", 1)[0]
+    said = _IN_SCRIPT.sub("", str(error))
     # A pipeline says which of its commands it was, with all of that command's arguments.
     if said.startswith("Command # ") and " caused error: " in said:
         said = said.rsplit(" caused error: ", 1)[1]

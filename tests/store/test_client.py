@@ -489,6 +489,32 @@ def test_a_refused_password_is_called_so(valkey: Server) -> None:
         client.send("ops", "hello")
 
 
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (["~*", "+@all", "-hset"], "refused (ACL failure in script: User lame has no permissions to run the 'hset' command)"),
+        (["~*:pace", "~*:clock", "+@all"], "refused (ACL failure in script: No permissions to access a key)"),
+        (["~*", "+@all", "-@scripting"], "refused (User lame has no permissions to run the 'evalsha' command)"),
+    ],
+)  # fmt: skip
+def test_what_an_acl_refuses_is_told_to_the_end_and_where_it_is_changed(
+    valkey: Server, state: State, rules: list[str], words: str
+) -> None:
+    admin: Any = state.redis
+    admin.execute_command("ACL", "SETUSER", "lame", "reset", "on", ">PLANTED", *rules)
+
+    with (
+        Client(valkey.url.replace("redis://", "redis://lame:PLANTED@"), prefix=state.prefix) as client,
+        pytest.raises(EnqueueFailed) as caught,
+    ):
+        client.send("ops", "PLANTED too")
+    admin.acl_deluser("lame")
+
+    assert f"{words}: its user may not do that; ops/redis.acl.template says who needs what" in str(caught.value)
+    assert "ACL LOG on the server" in str(caught.value)
+    assert "PLANTED" not in str(caught.value)
+
+
 @pytest.mark.parametrize("verb", ["status", "cancel", "wait", "astatus", "acancel", "await_end"])
 def test_every_verb_is_bounded_and_raises_the_same(verb: str) -> None:
     def call(client: Client) -> Any:

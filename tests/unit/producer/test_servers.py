@@ -130,6 +130,19 @@ def test_an_unknown_command_is_named_without_its_arguments() -> None:
     )
 
 
+@pytest.mark.parametrize("error", [redis.ResponseError, NoPermissionError])
+@pytest.mark.parametrize("script", ["", "5e" * 20 + ", "])
+def test_of_a_refusal_in_a_script_the_script_is_cut_off_and_nothing_else(error: type[Exception], script: str) -> None:
+    where = f"script: {script}on @user_script:7."
+
+    said = refusal(error(f"ACL failure in script: User app has no permissions to run the 'hset' command {where}"))
+
+    assert said.said.startswith(
+        "refused (ACL failure in script: User app has no permissions to run the 'hset' command): its user may not do that;"
+    )
+    assert refusal(redis.ResponseError(f"boom {where}")).said == "refused: boom"
+
+
 def test_the_page_about_redis_has_the_words_that_are_said() -> None:
     said = [str(refusal(redis.ResponseError("unknown command 'EVALSHA'")))]
     for answers, tls, *_ in CASES:
