@@ -54,10 +54,12 @@ class Refusal:
     Attributes:
         said: To stand behind Redis's name: "did not answer in time".
         answered: Redis spoke, and its words say what to do; else it may be down, or another one is meant.
+        for_good: It will never do what it was asked: asking again is no use.
     """
 
     said: str
     answered: bool = False
+    for_good: bool = False
 
     def __str__(self) -> str:
         """A sentence for a log."""
@@ -116,6 +118,9 @@ def place(url: str) -> str:
 #: What Redis adds to what a script met: which script (Valkey 9 does not say that), and where in it.
 _IN_SCRIPT = re.compile(r" script: (?:\S+, )?on @.*", re.DOTALL)
 
+#: What no server says that can hold jobs. The second is a Sentinel's, to whom something was published.
+_NO_SUCH_COMMAND = ("unknown command", "Only HELLO messages")
+
 #: Redis's own refusals, by their first word or the class that redis-py makes of it: what each means here.
 _MEANT = (
     (("WRONGTYPE",), (), "keys of another program stand under this prefix; give DINGQUEUE_PREFIX another one, here and for the fleet"),
@@ -123,7 +128,7 @@ _MEANT = (
     (("OOM",), (redis.exceptions.OutOfMemoryError,), "it is full; raise its maxmemory, or see what waits: dingqueue lanes"),
     (("READONLY",), (redis.exceptions.ReadOnlyError,), "it is a replica; name the primary"),
     (("LOADING",), (redis.exceptions.BusyLoadingError,), "it has just started; try again in a moment"),
-    (("unknown command",), (), "it has no such command; if it is a Sentinel, its address is sentinel://host:26379/name/0"),
+    (_NO_SUCH_COMMAND, (), "it has no such command; if it is a Sentinel, its address is sentinel://host:26379/name/0"),
     (("MISCONF", "NOREPLICAS", "CLUSTERDOWN"), (), "it takes nothing in now; its log says more"),
 )  # fmt: skip
 
@@ -193,7 +198,7 @@ def refusal(error: Exception) -> Refusal:
     said = _said(error)
     for words, kinds, meaning in _MEANT:
         if said.startswith(words) or isinstance(error, kinds):
-            return Refusal(said=f"refused ({said}): {meaning}", answered=True)
+            return Refusal(said=f"refused ({said}): {meaning}", answered=True, for_good=words is _NO_SUCH_COMMAND)
     if isinstance(error, redis.exceptions.ResponseError):
         return Refusal(said=f"refused: {said}", answered=True)
     return Refusal(said=f"could not be reached ({_why(error)})")

@@ -17,6 +17,7 @@ from dingqueue_worker.embedded import Server
 from dingqueue_worker.sandbox.client import Space
 from support.events import Events
 from support.fleet import Fleet
+from support.sentinels import lone_sentinel
 from support.waiting import wait_for
 
 CONFIG = """
@@ -187,6 +188,20 @@ def test_a_server_that_evicts_is_refused(space: Space) -> None:
             assert "may evict jobs (maxmemory-policy allkeys-lru)" in worker.log()
     finally:
         evicting.stop()
+
+
+@pytest.mark.parametrize("lanes_too", [True, False])
+def test_a_sentinel_that_is_named_as_a_server_ends_the_worker_in_a_few_words(space: Space, lanes_too: bool) -> None:
+    with lone_sentinel() as port:
+        url = f"redis://127.0.0.1:{port}/0"
+        with Fleet(CONFIG, oapi_url=space.oapi_url, broker_url=url, state_url=url if lanes_too else None) as fleet:
+            worker = fleet.worker()
+
+            assert worker.child.wait(30) != 0
+
+            assert worker.log().count("its address is sentinel://host:26379/name/0") == 1
+            for words in ("RestartFreqExceeded", "Frequent restarts", "Traceback", "Connection to broker lost"):
+                assert words not in worker.log()
 
 
 def test_a_server_without_a_file_is_warned_about(space: Space) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from dingqueue_worker.embedded import Server
 from dingqueue_worker.store import ServerFacts, Store, UnfitServer
+from support.sentinels import lone_sentinel
 
 
 def test_a_durable_server_is_fit() -> None:
@@ -23,6 +24,11 @@ def test_a_server_that_may_evict_jobs_is_refused() -> None:
         with pytest.raises(UnfitServer, match=r"may evict jobs \(maxmemory-policy allkeys-lru\): set .* noeviction"):
             store.require_fit_server()
         assert not store.server_facts().append_only
+
+
+def test_a_sentinel_is_refused() -> None:
+    with lone_sentinel() as port, pytest.raises(UnfitServer, match=r"its address is sentinel://host:26379/name/0"):
+        Store(f"redis://127.0.0.1:{port}/0", prefix="dq:").require_fit_server()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -173,3 +175,27 @@ class Sentinels:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+@contextmanager
+def lone_sentinel() -> Iterator[int]:
+    """A Sentinel that watches nobody; its port."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="dingqueue-sentinel-") as folder:
+        config = Path(folder) / "sentinel.conf"
+        config.write_text(f"port {port}\nbind 127.0.0.1\ndir {folder}\n")
+        with (Path(folder) / "log").open("wb") as log:
+            child = children.start([program(), config, "--sentinel"], output=log)
+        try:
+            wait_for(lambda: _answers(port), what="the Sentinel answers")
+            yield port
+        finally:
+            children.stop(child, grace_s=5.0)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with redis.Redis(port=port) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import Any
 
 from celery import bootsteps
+from celery.exceptions import WorkerShutdown
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from dingqueue.servers import refusal
+from dingqueue_worker.telemetry import event
 from dingqueue_worker.threads import TaskPool
 from dingqueue_worker.transport import Many
 
@@ -34,6 +39,14 @@ class Consumer(_Consumer):  # type: ignore[misc]  # see above
         if isinstance(self.pool, TaskPool):
             self.pool.strategies = self.strategies
         self.app.shift.unheard = False
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """End the worker where the broker can be none, as a Sentinel: Celery would ask it for ever, twice a second."""
+        why = refusal(exc)
+        if why.for_good:
+            event("the worker stops", level=logging.CRITICAL, why=f"the broker {why.said}")
+            raise WorkerShutdown(os.EX_CONFIG) from None
+        super().on_connection_error_after_connected(exc)
 
     def on_close(self) -> None:
         """The connection is lost: what a thread began itself would be told to nobody."""

@@ -130,6 +130,18 @@ def test_an_unknown_command_is_named_without_its_arguments() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "for_good"),
+    [("unknown command 'EXEC'", True), ("Only HELLO messages are accepted by Sentinel instances.", True),
+     ("OOM command not allowed", False), ("WRONGTYPE Operation against a key", False), ("BUSY", False)],
+)  # fmt: skip
+def test_only_what_no_waiting_mends_is_for_good(said: str, for_good: bool) -> None:
+    why = refusal(redis.ResponseError(said))
+
+    assert why.for_good is for_good
+    assert ("sentinel://host:26379/name/0" in why.said) is for_good
+
+
 @pytest.mark.parametrize("error", [redis.ResponseError, NoPermissionError])
 @pytest.mark.parametrize("script", ["", "5e" * 20 + ", "])
 def test_of_a_refusal_in_a_script_the_script_is_cut_off_and_nothing_else(error: type[Exception], script: str) -> None:

@@ -23,6 +23,8 @@ class ServerFacts:
     append_only: bool
     #: A replica takes no jobs, and it may be promoted at any time.
     replica: bool = False
+    #: A Sentinel keeps nothing.
+    sentinel: bool = False
     used_bytes: int = 0
     #: 0 is without a limit.
     most_bytes: int = 0
@@ -36,6 +38,8 @@ class ServerFacts:
 
     def problem(self) -> str:
         """Why no job may be entrusted to it; empty when it is fit."""
+        if self.sentinel:
+            return "this is a Sentinel, which keeps no jobs: its address is sentinel://host:26379/name/0"
         if outdated := self.outdated():
             return outdated
         if self.policy != "noeviction":
@@ -58,6 +62,7 @@ class Server(Door):
             policy=str(facts.get("maxmemory_policy", "noeviction")),
             append_only=bool(facts.get("aof_enabled")),
             replica=facts.get("role") == "slave",
+            sentinel="sentinel" in (facts.get("redis_mode"), facts.get("server_mode")),
             used_bytes=int(facts.get("used_memory", 0)),
             most_bytes=int(facts.get("maxmemory", 0)),
         )
