@@ -26,6 +26,7 @@ from support.blackhole import black_hole
 from support.fleet import Fleet
 from support.front import Authority
 from support.raw_server import Hang, RawServer, Say, reply
+from support.sentinels import lone_sentinel
 from support.state import State, lane, sender
 
 CONFIG = """
@@ -220,6 +221,43 @@ def test_a_redis_that_accepts_and_never_answers_is_told_in_time(environ: dict[st
         assert time.monotonic() - began_s < 10
     assert checks["redis"].unreachable
     assert checks["broker"].unreachable
+
+
+def test_a_sentinel_that_is_of_no_use_as_broker_is_told_as_everywhere_and_not_asked_twice(
+    environ: dict[str, str], valkey: Server
+) -> None:
+    environ["DINGQUEUE_STATE_URL"] = valkey.url
+    with lone_sentinel() as port:
+        for url, words in (
+            (f"redis://nobody:PLANTED@127.0.0.1:{valkey.port}/0", "refused the user or password"),
+            (f"redis://127.0.0.1:{port}/0", "if it is a Sentinel, its address is sentinel://host:26379/name/0"),
+            (f"sentinel://:PLANTED@127.0.0.1:{port}/main/0", "its Sentinels know no main, they watch no server yet"),
+            (f"sentinel://:PLANTED@127.0.0.1:{valkey.port}/main/0", "the hosts are no Sentinels"),
+            (f"sentinel://127.0.0.1:{free_port()}/main/0", "none of its Sentinels could be reached (connection refused)"),
+        ):  # fmt: skip
+            checks = found({**environ, "DINGQUEUE_BROKER_URL": url})
+
+            assert checks["broker"].unreachable, url
+            assert words in checks["broker"].words
+            assert checks["redis"].state == "ok"
+            assert "workers" not in checks
+
+
+def test_each_question_has_its_time_and_no_more(environ: dict[str, str], valkey: Server) -> None:
+    took_s: dict[str, float] = {}
+    with RawServer(Hang()) as dingtalk, black_hole() as port:
+        for broker_url in (valkey.url, f"redis://127.0.0.1:{port}/0"):
+            environ |= {"DINGQUEUE_BROKER_URL": broker_url, "DINGQUEUE_STATE_URL": valkey.url}
+            environ |= {"DINGQUEUE_OAPI_URL": dingtalk.url, "DINGQUEUE_API_URL": dingtalk.url}
+            began_s = time.monotonic()
+            for finding in examine(environ, timeout_s=2.0):
+                now_s = time.monotonic()
+                took_s[finding.check] = max(now_s - began_s, took_s.get(finding.check, 0.0))
+                began_s = now_s
+
+    waited = {check for check, seconds in took_s.items() if seconds > 1.0}
+    assert waited == {"broker", "workers", "dingtalk"}
+    assert max(took_s.values()) < 2.9, took_s
 
 
 def test_a_broker_that_is_not_redis_is_checked_by_itself(environ: dict[str, str], valkey: Server) -> None:

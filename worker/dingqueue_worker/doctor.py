@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -20,10 +21,10 @@ import click
 from celery import Celery
 
 from dingqueue import broker
-from dingqueue.addresses import redis_address, scheme_of
+from dingqueue.addresses import is_redis, redis_address, scheme_of
 from dingqueue.files.store import FileStoreUnavailable, open_store
 from dingqueue.routes import queue_name
-from dingqueue.servers import place, refusal
+from dingqueue.servers import Refusal, place, refusal
 from dingqueue.status import clock
 from dingqueue_worker.configuration import DEFAULT_CONFIG, ConfigurationError, load
 from dingqueue_worker.console import Exit, Seconds, as_json, config_option, count, show, span
@@ -43,6 +44,12 @@ _SKEW_FAIL_S = 1800.0
 _SKEW_WARN_S = 60.0
 _MEMORY_WARN = 0.8
 _SET_CLOCK = "timedatectl set-ntp true"
+#: Of the time for a question, DingTalk's share: what a request's end says is more than that there was none in time.
+_SHARE = 0.9
+
+_LATE = Refusal(said="did not answer in time")
+#: Redis, or who should have said where it is, has told what to change.
+_AS_IT_SAYS = "as it says; ops/REDIS.md has the forms of {}"
 
 T = TypeVar("T")
 
@@ -154,9 +161,13 @@ def _redis(store: Store, settings: Settings, timeout_s: float) -> Iterator[Findi
         redis_ms = _within(timeout_s, store.now_ms)
         after_ms = _now_ms()
     except (StoreUnavailable, TimeoutError) as error:
-        said = error.why.said if isinstance(error, StoreUnavailable) else "did not answer in time"
-        fix = f"{_redis_cli(settings)} PING; is DINGQUEUE_STATE_URL (or DINGQUEUE_BROKER_URL) right, and the password?"
-        yield fail("redis", f"{where} {said}", fix, unreachable=True)
+        why = error.why if isinstance(error, StoreUnavailable) else _LATE
+        fix = (
+            _AS_IT_SAYS.format("DINGQUEUE_STATE_URL (or DINGQUEUE_BROKER_URL)")
+            if why.answered
+            else f"{_redis_cli(settings)} PING; is DINGQUEUE_STATE_URL (or DINGQUEUE_BROKER_URL) right, and the password?"
+        )
+        yield fail("redis", f"{where} {why.said}", fix, unreachable=True)
         return
     yield from server_findings(facts, where=where, took_s=took_s, redis_cli=_redis_cli(settings))
     # What the question took is not skew: only a clock outside of both readings is off.
@@ -225,15 +236,23 @@ def _broker(app: Celery, settings: Settings, timeout_s: float) -> Finding:
 
     def connect() -> None:
         with app.connection_for_write() as connection:
-            connection.connection  # noqa: B018 - the property connects
-            connection.channel()
+            # Once: what kombu does by itself is to ask again after two seconds, and the first answer is what counts.
+            connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+            channel: Any = connection.channel()
+            if is_redis(settings.broker_url):
+                # A Sentinel takes connections, and knows no queues.
+                channel.client.llen(queue_name(settings.prefix))
 
     try:
         _within(timeout_s, connect)
     except Exception as error:  # noqa: BLE001 - every transport has its own, and its text may hold the URL
-        said = "did not answer in time" if isinstance(error, TimeoutError) else refusal(error).said
-        fix = "is it running, and are DINGQUEUE_BROKER_URL and its password right?"
-        return fail("broker", f"{named} {said}", fix, unreachable=True)
+        why = _LATE if isinstance(error, TimeoutError) else refusal(error)
+        fix = (
+            _AS_IT_SAYS.format("DINGQUEUE_BROKER_URL")
+            if why.answered
+            else "is it running, and are DINGQUEUE_BROKER_URL and its password right?"
+        )
+        return fail("broker", f"{named} {why.said}", fix, unreachable=True)
     return ok("broker", f"{named} takes connections")
 
 
@@ -243,12 +262,22 @@ def _workers(app: Celery, settings: Settings, timeout_s: float) -> Sequence[str]
     deadline_s = time.monotonic() + timeout_s
     # Most answer at once, but everybody has to be waited for; a busy one gets a second, longer chance.
     for patience_s in (1.0, timeout_s):
-        try:
-            replies: Mapping[str, Any] = app.control.inspect(timeout=min(patience_s, timeout_s)).active_queues() or {}
-        except Exception:  # noqa: BLE001 - a broker that went away meanwhile is a broker without workers
-            replies = {}
-        found = [name for name, queues in replies.items() if any(one.get("name") == queue for one in queues)]
-        if found or time.monotonic() >= deadline_s:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            break
+        # One by one, so that who has answered is known also where the question is not over in time.
+        answers: list[Mapping[str, Any]] = []
+        inspect = app.control.inspect(timeout=min(patience_s, left_s), callback=answers.append)
+        with contextlib.suppress(Exception):  # a broker that went away meanwhile is a broker without workers
+            _within(left_s, inspect.active_queues)
+        found = [
+            name
+            for answer in answers
+            for name, queues in answer.items()
+            if isinstance(queues, list)  # else it could not say
+            and any(one.get("name") == queue for one in queues)
+        ]
+        if found:
             return sorted(found)
     return ()
 
@@ -271,7 +300,7 @@ def _dingtalk(settings: Settings, timeout_s: float) -> Iterator[Finding]:
             api_url=settings.api_url,
             connect_timeout_s=timeout_s,
             read_timeout_s=timeout_s,
-            total_timeout_s=timeout_s,
+            total_timeout_s=timeout_s * _SHARE,
             pool_size=1,
         )
     except ValueError as error:
@@ -285,7 +314,7 @@ def _dingtalk(settings: Settings, timeout_s: float) -> Iterator[Finding]:
             host = urlsplit(url).hostname or ""
             try:
                 began_s = time.monotonic()
-                answer = _within(timeout_s + 1.0, knock)
+                answer = _within(timeout_s, knock)
                 took_s = time.monotonic() - began_s
             except (NoAnswer, TimeoutError) as error:
                 said = str(error) or "no answer in time"
