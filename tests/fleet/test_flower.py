@@ -70,7 +70,7 @@ class Watched:
     def worker(self) -> str:
         """Flower's name of the worker: also after a restart, when Flower has not asked anybody yet."""
         seen = wait_for(lambda: self.get("/api/workers?refresh=1").json(), within_s=30, what="Flower sees the worker")
-        return next(iter(seen))
+        return str(next(iter(seen)))
 
     def tasks(self) -> dict[str, str]:
         found = self.get("/api/tasks").json()
