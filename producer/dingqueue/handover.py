@@ -28,7 +28,8 @@ from dingqueue.errors import EnqueueFailed, InvalidJob, LaneFull
 from dingqueue.files.source import Content as FileContent
 from dingqueue.files.store import FileStoreUnavailable, open_store
 from dingqueue.hands import Closed, Hands
-from dingqueue.lanes import Accepted, Call, Carries, Full, Lanes, Left, Repeat, Submitted, UnknownDestination
+from dingqueue.lanes import Accepted, Barred, Call, Carries, Full, Lanes, Left, Repeat, Submitted, UnknownDestination
+from dingqueue.routes import barred
 from dingqueue.servers import Refusal, Servers, refusal
 from dingqueue.status import CancelEnd, Status
 
@@ -80,7 +81,7 @@ class Handover:
             deadline_s: When it must be over; by default a call's time from now.
 
         Raises:
-            InvalidJob: The fleet knows no such destination.
+            InvalidJob: The fleet knows no such destination, or it has no way that could carry the job.
             LaneFull: The destination holds as many jobs as it may.
             EnqueueFailed: Redis did not take it in time.
         """
@@ -101,7 +102,7 @@ class Handover:
         """``submit`` for several jobs, at least one, in a few round trips.
 
         Raises:
-            InvalidJob: The fleet knows the destination of none of them.
+            InvalidJob: The fleet knows the destination, or a way, of none of them.
             EnqueueFailed: Not all were taken; ``jobs`` are the others.
         """
         deadline_s = self.deadline_s(jobs=len(jobs))
@@ -456,6 +457,9 @@ def _calls(submitted: Submitted, job: Job) -> tuple[Call, ...]:
             raise LaneFull(problem, jobs=(job,))
         case UnknownDestination(known=known):
             raise _unknown(job.destination, known)
+        case Barred(route=route):
+            field, problem = barred(job)[route]
+            raise InvalidJob(field, f"{job.destination}: {problem}")
         case other:
             assert_never(other)
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from dingqueue.contract import Job, Kind, to_wire
-from dingqueue.routes import DEFAULT_PREFIX, key_base, need_of
+from dingqueue.routes import DEFAULT_PREFIX, barred, key_base, need_of
 from dingqueue.scripts import Argument, ClockMs, Script, prelude, source
 from dingqueue.status import State, Status
 
@@ -75,7 +75,14 @@ class UnknownDestination:
     known: tuple[str, ...]
 
 
-Submitted: TypeAlias = Accepted | Repeat | Full | UnknownDestination
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Barred:
+    """The destination has only a ``route`` that cannot carry the job."""
+
+    route: str
+
+
+Submitted: TypeAlias = Accepted | Repeat | Full | UnknownDestination | Barred
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +130,8 @@ class Lanes:
                 return Repeat(state=reply[1])
             case "full":
                 return Full(waiting=int(reply[1]))
+            case "barred":
+                return Barred(route=reply[1])
             case _:
                 known = cast("list[str]", self._client.hkeys(self._pace_key))
                 return UnknownDestination(known=tuple(sorted(known)))
@@ -179,6 +188,7 @@ def _arguments(job: Job) -> tuple[Argument, ...]:
         "" if terms.expires_s is None else math.ceil(terms.expires_s * 1000),
         terms.on_unknown,
         need_of(job),
+        *barred(job),
     )
 
 

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from dingqueue.contract import ChangeJob, Feed, Job, Kind, SendJob
 
 DEFAULT_BROKER_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_PREFIX = "dq:"
+#: What an app's interfaces cannot do, for who asks them to.
+RINGS_NOBODY = (
+    "an app's robot rings nobody in a group; give the destination a webhook robot (robots = [...]) that speaks there "
+    "for such messages"
+)
+ROBOT_HAS_NO_FEEDS = "an app's robot has no feed cards: send a link, or give the destination a webhook robot"
+NOTICES_HAVE_NO_FEEDS = "work notifications have no feed cards: send a link or a card"
+_NO_FEEDS = MappingProxyType(
+    {
+        "group": ("feed", ROBOT_HAS_NO_FEEDS),
+        "people": ("feed", ROBOT_HAS_NO_FEEDS),
+        "notice": ("feed", NOTICES_HAVE_NO_FEEDS),
+    }
+)
+_RINGS = MappingProxyType({"group": ("mention", RINGS_NOBODY)})
 _PREFIX = re.compile(r"[\w.-]{1,64}:?")
 
 
@@ -56,3 +73,15 @@ def need_of(job: Job) -> str:
     if isinstance(job, ChangeJob):
         return "recall" if job.action in {"recall", "check"} else "todo"
     return job.kind
+
+
+def barred(job: Job) -> Mapping[str, tuple[str, str]]:
+    """Routes by which no attempt could deliver the job: the argument at fault, and why.
+
+    Whom a message to people rings is the fleet's to check: only it knows who gets it.
+    """
+    if not isinstance(job, SendJob):
+        return {}
+    if isinstance(job.content, Feed):
+        return _NO_FEEDS
+    return _RINGS if job.mention else {}

@@ -1,7 +1,7 @@
 -- submit(job id, kind, destination, body, urgent "0|1", at ms or "0", expires_in ms or "", on_unknown,
---   need: what its first step takes, one of the pace's "first") = ARGV[3..11]
+--   need: what its first step takes, one of the pace's "first", route that cannot carry it, ...) = ARGV[3..11], ARGV[12..]
 -- Stores a job in its lane, once, and calls what may go.
--- Returns  {"accepted", calls} | {"repeat", state} | {"full", waiting} | {"unknown destination"}
+-- Returns  {"accepted", calls} | {"repeat", state} | {"full", waiting} | {"unknown destination"} | {"barred", route}
 -- Cost     O(log n), n jobs waiting in the lane.
 
 local id, kind, destination, body = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -13,6 +13,13 @@ if state then return {'repeat', state} end
 local pace = lane_pace(destination)
 -- Before any worker has ever started there is no pace: jobs are accepted and wait.
 if not pace and redis.call('EXISTS', base .. 'pace') == 1 then return {'unknown destination'} end
+-- By the way that it would take no attempt could deliver it: better said now than by a dead letter.
+if pace and #ARGV > 11 then
+  local _, route = way(pace, ARGV[11])
+  for i = 12, #ARGV do
+    if ARGV[i] == route then return {'barred', route} end
+  end
+end
 local waiting = redis.call('ZCARD', base .. 'lane:' .. destination)
 if pace and waiting >= pace.max_waiting then return {'full', waiting} end
 

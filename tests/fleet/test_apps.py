@@ -59,6 +59,15 @@ def test_a_message_that_rings_goes_by_the_webhook_robot_and_the_others_do_not(fl
     assert next(one for one in space.messages(robot="ops") if "come, please" in one.text).rings == ("u-alice",)
 
 
+def test_a_message_that_nobody_there_could_ring_for_is_refused_at_the_call(fleet: Fleet) -> None:
+    with pytest.raises(InvalidJob, match=r"^mention: team: an app's robot rings nobody in a group"):
+        fleet.client.send("team", "come, please", mention=["alice"])
+
+    done = fleet.command("send", "team", "come, please", "--mention", "alice")
+    assert done.returncode == 5, done.stderr
+    assert "give the destination a webhook robot (robots = [...])" in done.stderr
+
+
 def test_people_get_a_message_each_and_who_is_unknown_is_named(fleet: Fleet, space: Space) -> None:
     (status,) = fleet.wait_for_end(fleet.client.send("staff", "hello you"))
 

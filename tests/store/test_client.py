@@ -19,9 +19,12 @@ import pytest
 import redis
 from celery import signals
 
-from dingqueue import Client, EnqueueFailed, InvalidJob, LaneFull, SendJob, Text, send_job
+from dingqueue import EVERYONE, Client, EnqueueFailed, InvalidJob, LaneFull, SendJob, Text, send_job
 from dingqueue.routes import queue_name
 from dingqueue_worker.embedded import Server, free_port
+from dingqueue_worker.pace import pace_of
+from dingqueue_worker.routing import Route
+from dingqueue_worker.settings import App, Destination, Fleet, Robot, Secret, Settings
 from support.blackhole import black_hole
 from support.state import State, lane, sender
 from support.waiting import wait_for
@@ -68,6 +71,65 @@ def test_an_unknown_destination_is_refused_at_the_door(client: Client, state: St
     with pytest.raises(InvalidJob, match=r"did you mean 'ops-alerts'") as caught:
         client.send("ops-alert", "hello")
     assert caught.value.field == "destination"
+
+
+def routed(main: Route, *, robot: bool) -> dict[str, Any]:
+    """A lane as a worker publishes it for a destination with an app."""
+    destination = Destination(
+        name="x", app="acme", robots=("ops",) if robot else (),
+        conversation="cid" if main == "group" else None, users=() if main == "group" else ("alice",),
+        via="notice" if main == "notice" else "robot",
+    )  # fmt: skip
+    app = App(name="acme", app_key="k", app_secret=Secret("s"))
+    robots = {"ops": Robot(name="ops", token=Secret("t"))}
+    settings = Settings(
+        broker_url="", state_url="", robots=robots, apps={"acme": app}, destinations={"x": destination}, fleet=Fleet()
+    )
+    return pace_of(settings).lanes["x"]
+
+
+FEED = {"feed": {"items": [{"title": "t", "url": "https://e.com", "picture_url": "https://e.com/p"}]}}
+RING: dict[str, Any] = {"text": "come", "mention": ["alice"]}
+
+
+@pytest.mark.parametrize(
+    ("main", "robot", "parts", "says"),
+    [
+        ("group", False, RING, "mention: x: an app's robot rings nobody in a group; give the destination a webhook robot"),
+        ("group", False, {"text": "come", "mention": EVERYONE}, "mention: x: an app's robot rings nobody in a group"),
+        ("group", False, FEED, "feed: x: an app's robot has no feed cards"),
+        ("people", True, FEED, "feed: x: an app's robot has no feed cards"),
+        ("notice", True, FEED, "feed: x: work notifications have no feed cards"),
+        ("group", True, RING, ""), ("group", True, FEED, ""), ("group", False, {"text": "plain"}, ""),
+        # Whoever gets it is rung by it, and a worker knows who does.
+        ("people", False, RING, ""), ("notice", False, RING, ""),
+    ],
+)  # fmt: skip
+def test_what_no_route_of_a_destination_can_carry_is_refused_at_the_door(
+    client: Client, state: State, main: Route, robot: bool, parts: dict[str, Any], says: str
+) -> None:
+    state.pace({"x": routed(main, robot=robot), "ops": lane("robot.ops")}, {"robot.ops": sender()})
+
+    if not says:
+        assert state.state_of(client.send("x", **parts)) in {"waiting", "called"}
+        return
+    with pytest.raises(InvalidJob) as caught:
+        client.send("x", **parts)
+    with pytest.raises(EnqueueFailed, match="1 of 2 jobs were not taken") as several:
+        client.send_many([{"destination": "ops", "text": "fine"}, {"destination": "x", **parts}])
+
+    assert str(caught.value).startswith(says)
+    assert caught.value.field == says.partition(":")[0]
+    assert says in str(several.value)
+    assert "accepted:send:x" not in state.store.counts()
+
+
+def test_before_any_worker_ever_ran_a_mention_is_taken_as_everything_is(client: Client, state: State) -> None:
+    job_id = client.send("x", **RING, key="k")
+    state.pace({"x": routed("group", robot=False)}, {})
+
+    assert client.send("x", **RING, key="k") == job_id, "it is accepted: a worker will say what to change"
+    assert state.state_of(job_id) == "waiting"
 
 
 def test_a_full_lane_says_so(client: Client, state: State) -> None:

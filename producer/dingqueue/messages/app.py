@@ -17,6 +17,7 @@ from dingqueue.messages import split
 from dingqueue.messages.markdown import close_fence, tables_as_lines, title_of, visible_breaks
 from dingqueue.messages.model import encode
 from dingqueue.messages.words import about_file, readable, words_for
+from dingqueue.routes import NOTICES_HAVE_NO_FEEDS, ROBOT_HAS_NO_FEEDS
 
 #: The ``msgParam`` of a robot's message, as JSON.
 #: https://open.dingtalk.com/document/development/the-robot-sends-a-group-message
@@ -73,9 +74,7 @@ def render_robot(job: SendJob | AssignJob) -> tuple[RobotMessage, ...]:
         case Card() as card:
             return (_whole(_robot_card(card, _shown(card.text, job)), field="card"),)
         case Feed():
-            raise InvalidJob(
-                "feed", "an app's robot has no feed cards: send a link, or give the destination a webhook robot"
-            )
+            raise InvalidJob("feed", ROBOT_HAS_NO_FEEDS)
         case other:
             assert_never(other)  # fmt: skip
 
@@ -128,7 +127,7 @@ def render_notice(job: SendJob, *, mark: str = "") -> tuple[Body, ...]:
         case Card() as card:
             return (_small(_notice_card(card, _tailed(_shown(card.text, job), mark, markdown=True)), field="card"),)
         case Feed():
-            raise InvalidJob("feed", "work notifications have no feed cards: send a link or a card")
+            raise InvalidJob("feed", NOTICES_HAVE_NO_FEEDS)
         case other:
             assert_never(other)
 

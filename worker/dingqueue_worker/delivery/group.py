@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dingqueue.contract import AssignJob, SendJob
 from dingqueue.errors import InvalidJob
 from dingqueue.messages import RobotMessage, render_robot
+from dingqueue.routes import RINGS_NOBODY
 from dingqueue_worker.delivery.app import Door
 from dingqueue_worker.delivery.notes import first_part, with_recall
 from dingqueue_worker.delivery.people import Sends
@@ -26,11 +27,8 @@ class Group:
     ) -> Ended:
         """Send the part whose turn it is."""
         if isinstance(job, SendJob) and job.mention:
-            why = (
-                "mention: an app's robot rings nobody in a group; give the destination a webhook robot "
-                "(robots = [...]) that speaks there for such messages"
-            )
-            return Ended(outcome=Dead(why=why, cause="content", sent=False))
+            # Refused at the door where the fleet's pace was known there.
+            return Ended(outcome=Dead(why=f"mention: {RINGS_NOBODY}", cause="content", sent=False))
         try:
             messages = render_robot(job)
         except InvalidJob as error:
