@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import statistics
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import certificate
+import dingqueue
+import dingqueue_worker
 import fleets
 from dingqueue import send_job
 from dingqueue_worker.outcome import Delivered, Ended
@@ -369,6 +372,10 @@ class _Deep:
 
 def startup(size: Size) -> Runs:
     """From a worker's start to its first delivery, its job waiting; and what the imports take."""
+    # As pip installs it, and the image has it: an editable install may not keep byte code (PYTHONDONTWRITEBYTECODE), and
+    # would compile all of it at each start.
+    for folder in (Path(dingqueue.__file__).parent, Path(dingqueue_worker.__file__).parent, HERE / "contenders"):
+        compileall.compile_dir(folder, quiet=1)
     runs: Runs = {}
     for number in range(size.runs):
         for contender in (fleets.OneDingqueue, fleets.OneCelery):

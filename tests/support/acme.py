@@ -11,7 +11,8 @@ from typing import Any
 from dingqueue.contract import Job
 from dingqueue.files.store import FileStore
 from dingqueue.routes import app_sender, need_of, robot_sender
-from dingqueue_worker.delivery import Delivery, InAppsName
+from dingqueue_worker.delivery import Delivery
+from dingqueue_worker.delivery.apps import InAppsName
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.directory import Directory
 from dingqueue_worker.files.fetch import Fetcher

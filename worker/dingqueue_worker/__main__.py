@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from dingqueue_worker.loading import loading
+
 
 def run() -> None:
     """Run it. Loading takes a third of a second, in which a Ctrl-C should not show a traceback either."""
     try:
-        from dingqueue_worker.cli import main
+        with loading():
+            from dingqueue_worker.cli import main
     except KeyboardInterrupt:
         sys.exit(130)
     main(prog_name="dingqueue")

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery import Celery
 from celery.app.amqp import AMQP
@@ -21,21 +21,18 @@ from kombu import Connection
 from dingqueue import broker, transport
 from dingqueue.addresses import is_redis
 from dingqueue.connections import celery_broker
-from dingqueue.files.store import FileStore, open_store
+from dingqueue.files.store import open_store
 from dingqueue.lanes import Call
 from dingqueue.routes import queue_name
 from dingqueue.servers import place
-from dingqueue_worker import logs, progress, schedule, tasks
+from dingqueue_worker import logs, schedule, tasks
 from dingqueue_worker.alarms import Alarms
 from dingqueue_worker.consumer import BundledEvents
-from dingqueue_worker.delivery import Delivery, InAppsName
+from dingqueue_worker.delivery import Delivery
 from dingqueue_worker.delivery.app import Door
 from dingqueue_worker.digests import fold
 from dingqueue_worker.dingtalk.api import Api
 from dingqueue_worker.dingtalk.apps import AppCalls
-from dingqueue_worker.directory import Directory
-from dingqueue_worker.files.fetch import Fetcher
-from dingqueue_worker.files.media import Files
 from dingqueue_worker.health import Shown, awaited
 from dingqueue_worker.pace import pace_of, uploads_to
 from dingqueue_worker.pacer import Pacer, step
@@ -46,6 +43,11 @@ from dingqueue_worker.store import Ahead, Store
 from dingqueue_worker.telemetry import event
 from dingqueue_worker.tokens import Tokens
 from dingqueue_worker.traced import spans_of, traced
+
+if TYPE_CHECKING:
+    from dingqueue_worker.beat import BeatHealth
+    from dingqueue_worker.delivery.apps import InAppsName
+    from dingqueue_worker.progress import Signs, WorkerHealth
 
 T = TypeVar("T")
 
@@ -78,6 +80,7 @@ class _Fleet(Celery):
     lines_only = False
     shift: Shift
     give_back: Callable[[Ahead], None]
+    beat_health: Callable[[], BeatHealth]
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
@@ -153,18 +156,19 @@ def create_app(settings: Settings) -> Celery:
         lambda: Results(settings, store=store(), door=Door(tokens()), calls=AppCalls(api()), tell=alarms())
     )
 
+    apps: Callable[[], InAppsName] | None = None
+    if settings.apps:
+        # Loaded at the start, not by the first job; and not for robots alone, whose worker starts sooner without.
+        from dingqueue_worker.in_apps_name import in_apps_name
+
+        apps = per_process(lambda: in_apps_name(settings, api=api(), store=store(), tokens=tokens(), files=files()))
+
     def build_desk() -> tasks.Desk:
         delivery = Delivery(
             settings,
             api=api(),
             clock_ms=_clock_ms,
-            apps=InAppsName(
-                hosts=api(),
-                tokens=tokens(),
-                directory=Directory(settings.people, store()),
-                uploads=api(),
-                files=_shared_files(settings, store(), files()),
-            ),
+            apps=apps and apps(),
         )
         return tasks.Desk(
             store=store(),
@@ -184,10 +188,10 @@ def create_app(settings: Settings) -> Celery:
     app.steps["consumer"].add(BundledEvents)
     if settings.health or awaited():
         # Nobody asks, nothing runs: neither a thread nor a timer.
+        from dingqueue_worker import progress
+
         progress.steps(app, lambda worker: _worker_health(app, worker, settings, store(), pacer()))
-    app.conf.beat_scheduler = progress.scheduler(
-        lambda: progress.BeatHealth(store=store(), who=_who("beat"), address=settings.health)
-    )
+    app.beat_health = lambda: _beat_health(settings, store())
     return app
 
 
@@ -222,28 +226,25 @@ def _says_what_it_is(message: str, settings: Settings, *, concurrency: int | Non
     )
 
 
-def _shared_files(settings: Settings, store: Store, files: FileStore) -> Files:
-    fleet = settings.fleet
-    fetcher = Fetcher(
-        open_hosts=fleet.fetch_hosts,
-        timeout_s=fleet.fetch_timeout_s,
-        connect_timeout_s=fleet.connect_timeout_s,
-        silence_s=fleet.read_timeout_s,
-    )
-    return Files(store=store, files=files, fetcher=fetcher, fleet=fleet)
+def _beat_health(settings: Settings, store: Store) -> BeatHealth:
+    from dingqueue_worker.beat import BeatHealth
+
+    return BeatHealth(store=store, who=_who("beat"), address=settings.health)
 
 
-def _worker_health(app: Celery, worker: Any, settings: Settings, store: Store, pacer: Pacer) -> progress.WorkerHealth:
+def _worker_health(app: Celery, worker: Any, settings: Settings, store: Store, pacer: Pacer) -> WorkerHealth:
+    from dingqueue_worker.progress import WorkerHealth
+
     queue = queue_name(settings.prefix)
 
-    def pages(signs: Callable[[], progress.Signs]) -> dict[str, Callable[[], Shown]]:
+    def pages(signs: Callable[[], Signs]) -> dict[str, Callable[[], Shown]]:
         try:
             from dingqueue_worker.metrics import worker_pages
         except ModuleNotFoundError:  # an install without prometheus-client has no /metrics
             return {}
         return worker_pages(signs, store, queue=queue if settings.state_url == settings.broker_url else None)
 
-    return progress.WorkerHealth(
+    return WorkerHealth(
         app=app, worker=worker, pacer=pacer, queue=queue,
         lease_s=tasks.lease_s(settings.fleet, uploads=bool(uploads_to(settings))), address=settings.health, pages=pages,
     )  # fmt: skip
@@ -316,6 +317,7 @@ def _worker_configuration(settings: Settings) -> dict[str, Any]:
         # SIGTERM: tasks end by themselves within one request's bound.
         "worker_soft_shutdown_timeout": 0,
         "worker_hijack_root_logger": False,
+        "beat_scheduler": "dingqueue_worker.beat:Beat",
         "beat_max_loop_interval": 5,
         "enable_utc": True,
     }

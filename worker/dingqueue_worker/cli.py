@@ -15,13 +15,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dingqueue import Client, EnqueueFailed, InvalidJob, Status, assign_job, send_job
-from dingqueue.contract import Job
-from dingqueue.outbox import Outbox, activated
+from dingqueue.errors import EnqueueFailed, InvalidJob
 from dingqueue_worker.console import (
     Commands,
     Exit,
@@ -35,7 +33,13 @@ from dingqueue_worker.console import (
     say,
     show,
 )
+from dingqueue_worker.loading import loading
 from dingqueue_worker.located import located
+
+if TYPE_CHECKING:
+    # The producer's half is loaded by the commands that hand over or ask: a worker would only start later for it.
+    from dingqueue import Client, Status
+    from dingqueue.contract import Job
 
 #: Commands that need more than a producer's install, or live beside what they run.
 _ELSEWHERE = {
@@ -93,6 +97,8 @@ _job_options = in_order(
 
 @contextmanager
 def _client(broker_url: str | None, state_url: str | None) -> Iterator[Client]:
+    from dingqueue import Client
+
     given = located(broker_url, state_url).given
     # The client's own log lines would say again what the exit code and the message say.
     said = logging.getLogger("dingqueue")
@@ -148,6 +154,8 @@ def send(destination: str, text: str | None, markdown: bool, title: str | None, 
     """
     if text is None and not content:
         raise Stop(Exit.USAGE, "text: nothing to send: give TEXT, or - to read it from stdin, or --content FILE")
+    from dingqueue import send_job
+
     words = _piped() if text == "-" else text
     parts: dict[str, Any] = {"markdown": words, "title": title} if markdown else {"text": words}
     if content:
@@ -213,6 +221,8 @@ def assign(
         named = (("DESTINATION", destination), ("SUBJECT", subject), ("--to", to or None))
         missing = next(name for name, value in named if value is None)
         raise Stop(Exit.USAGE, f"missing {missing}: dingqueue assign DESTINATION SUBJECT --to WHO")
+    from dingqueue import assign_job
+
     _enqueue(
         lambda terms: assign_job(
             destination, subject, to=to, due=due, url=url, description=description, priority=priority, **terms
@@ -264,6 +274,8 @@ def _hand_over(call: Callable[[Client, dict[str, Any]], str], *, broker_url: str
                as_json: bool, wait_s: float | None, dry_run: bool, **terms: Any) -> None:  # fmt: skip
     with _client(broker_url, state_url) as client:
         if dry_run:
+            from dingqueue.outbox import Outbox, activated
+
             with activated(kept := Outbox()):
                 call(client, terms)
             shown = client.preview(kept.jobs[0])
@@ -405,8 +417,10 @@ def worker(config: Path | None, concurrency: int | None, loglevel: str, more: tu
 
     What is not named here goes to Celery as it is.
     """
+    from celery.bin.worker import worker as command
+
     chosen = ["--concurrency", str(concurrency)] if concurrency else []
-    _celery(config, "worker", "--without-gossip", "--without-mingle", "--loglevel", loglevel, *chosen, *more)
+    _celery(command, config, "--without-gossip", "--without-mingle", "--loglevel", loglevel, *chosen, *more)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
@@ -430,28 +444,36 @@ def beat(config: Path | None, schedule: Path, loglevel: str, more: tuple[str, ..
     if not os.access(schedule if schedule.exists() else folder, os.W_OK):
         problem = "may not be written by this user" if folder.is_dir() else "is in a folder that is not there"
         raise Stop(Exit.USAGE, f"--schedule: {schedule.absolute()} {problem}; name another file")
-    _celery(config, "beat", "--schedule", str(schedule), "--loglevel", loglevel, *more)
+    from celery.bin.beat import beat as command
+
+    _celery(command, config, "--schedule", str(schedule), "--loglevel", loglevel, *more)
 
 
-def _celery(config: Path | None, *words: str) -> None:
-    """Run one of Celery's commands for the fleet's app, with its exit code: `app.start` would drop it."""
-    app = _fleet(config)
-    from celery.bin.celery import celery
+def _celery(command: click.Command, config: Path | None, *words: str) -> None:
+    """Run one of Celery's commands for the fleet's app, with its exit code: `app.start` would drop it.
 
-    celery.params[0].default = app
+    It is given alone, not as one of ``celery``'s: all of them together load a shell, Flower and whatever else is
+    installed beside them, and read variables (``APP``, ``BROKER_URL``) that an application may have for itself.
+    """
+    from celery.bin.base import CLIContext
+
     # Quiet: Celery's banner says in twenty lines what "worker starts" says in one.
-    sys.exit(celery.main(args=["--quiet", *words], standalone_mode=False))
+    context = CLIContext(app=_fleet(config), no_color=bool(os.environ.get("NO_COLOR")), workdir=None, quiet=True)
+    name = f"dingqueue {command.name}"
+    sys.exit(command.main(args=words, prog_name=name, standalone_mode=False, obj=context))
 
 
 def _fleet(config: Path | None) -> Any:
     """The fleet's app, or the configuration's faults and exit code 2."""
-    try:
-        from dingqueue_worker.app import create_app
-        from dingqueue_worker.configuration import ConfigurationError, load
-    except ModuleNotFoundError as error:
-        raise needs("worker", error) from error
     environ = {**os.environ, **({"DINGQUEUE_CONFIG": str(config)} if config else {})}
     try:
-        return create_app(load(environ))
-    except ConfigurationError as error:
-        raise Stop(Exit.USAGE, str(error)) from error
+        with loading():
+            from dingqueue_worker.app import create_app
+            from dingqueue_worker.configuration import ConfigurationError, load
+
+            try:
+                return create_app(load(environ))
+            except ConfigurationError as error:
+                raise Stop(Exit.USAGE, str(error)) from error
+    except ModuleNotFoundError as error:
+        raise needs("worker", error) from error

@@ -185,7 +185,8 @@ _SECONDS = "a number of seconds above 0"
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    # Built at its first use: most files have no more than robots, destinations and people.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     def given(self) -> dict[str, Any]:
         """What the file says; the rest is the settings' own default."""

@@ -15,7 +15,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 #: A probe waits a few seconds at most; so do we.
@@ -58,6 +57,9 @@ class Page:
     """
 
     def __init__(self, address: tuple[str, int], paths: Mapping[str, Callable[[], Shown]]) -> None:
+        # Whoever asks, or reads an address, has no use for a server.
+        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
         class Handler(BaseHTTPRequestHandler):
             # One that connects and says nothing holds a thread no longer than this.
             timeout = 10

@@ -1,4 +1,4 @@
-"""Does this process make progress? What is looked at, and what follows. Knows Celery's worker and beat; no rule of jobs.
+"""Does this worker make progress? What is looked at, and what follows. Knows Celery's worker, and no rule of jobs.
 
 Liveness looks only at what the process can do by itself: a Redis that is away makes nobody dead, since a restart would
 not bring it back. Celery's own `inspect ping` is not asked: it costs more than a second of processor time, and a worker
@@ -15,20 +15,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.beat import PersistentScheduler
 from celery.worker import state as worker_state
 from kombu import Connection
 from kombu.exceptions import ChannelError
 
 from dingqueue_worker.health import Page, Shown, notify, verdict
 from dingqueue_worker.pacer import Pacer
-from dingqueue_worker.store import Store, StoreUnavailable
 
 #: Nothing in a healthy process takes as long: Redis's socket timeouts are 5 s, a request is bounded by 12 s.
 STANDS_STILL_S = 60.0
 #: For "ready": every look and tick is due several times in this.
-_FRESH_S = 15.0
-_SAMPLE_EVERY_S = 5.0
+FRESH_S = 15.0
+SAMPLE_EVERY_S = 5.0
 _TICK_EVERY_S = 1.0
 
 
@@ -79,13 +77,13 @@ def not_live(signs: Signs) -> list[str]:
 def not_ready(signs: Signs) -> list[str]:
     """Why this worker does nothing just now; empty when it does."""
     problems = not_live(signs)
-    if signs.now_s - signs.heard_s > _FRESH_S:
+    if signs.now_s - signs.heard_s > FRESH_S:
         problems.append("Redis has not answered the pacer")
     if signs.reached_s is None:
         problems.append("the broker is not reached")
     elif not signs.consumes:
         problems.append("not consuming yet")
-    elif signs.now_s - signs.ticked_s > _FRESH_S:
+    elif signs.now_s - signs.ticked_s > FRESH_S:
         problems.append("not consuming any more")
     return problems
 
@@ -167,7 +165,7 @@ class WorkerHealth:
             self._sample()
             if not not_live(self.signs()):
                 notify("WATCHDOG=1")
-            self._stopping.wait(_SAMPLE_EVERY_S)
+            self._stopping.wait(SAMPLE_EVERY_S)
         self._let_go()
 
     def _sample(self) -> None:
@@ -248,101 +246,3 @@ def steps(app: Celery, build: Callable[[Any], WorkerHealth]) -> None:
 
     app.steps["worker"].add(health_step)
     app.steps["consumer"].add(Tick)
-
-
-class BeatHealth:
-    """Watches one beat from a thread of its own, and gives its sign of life as long as its ticks come."""
-
-    def __init__(self, *, store: Store, who: str, address: tuple[str, int] | None) -> None:
-        self._store, self._who = store, who
-        self._ticked_s = time.monotonic()
-        self._reached_s: float | None = None
-        self._page = None
-        if address:
-            self._page = Page(
-                address,
-                {"/livez": lambda: verdict(self.not_live()), "/readyz": lambda: verdict(self.not_ready())},
-            )
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dingqueue-progress", daemon=True)
-
-    def start(self) -> None:
-        """Begin to watch."""
-        if self._page:
-            self._page.start()
-        self._thread.start()
-        notify("READY=1")
-
-    def stop(self) -> None:
-        """Watch no more."""
-        notify("STOPPING=1")
-        self._stopping.set()
-        if self._page:
-            self._page.stop()
-        self._thread.join(timeout=10.0)
-
-    def tick(self) -> None:
-        """Beat has looked at its schedule."""
-        self._ticked_s = time.monotonic()
-
-    def not_live(self) -> list[str]:
-        """Why this beat must be restarted. While Redis is away it waits in Celery's hands, and that is right."""
-        now_s = time.monotonic()
-        there_s = 0.0 if self._reached_s is None else now_s - self._reached_s
-        if min(there_s, now_s - self._ticked_s) > STANDS_STILL_S:
-            return [f"no tick for {now_s - self._ticked_s:.0f} s, though Redis answers"]
-        return []
-
-    def not_ready(self) -> list[str]:
-        """Why this beat does nothing just now."""
-        problems = self.not_live()
-        now_s = time.monotonic()
-        if now_s - self._ticked_s > _FRESH_S:
-            problems.append("no tick yet, or none for a while")
-        if self._reached_s is None:
-            problems.append("Redis does not answer")
-        return problems
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                if time.monotonic() - self._ticked_s < _FRESH_S:
-                    self._store.sign(self._who)
-                else:
-                    self._store.ping()
-                self._reached_s = self._reached_s or time.monotonic()
-            except StoreUnavailable:
-                self._reached_s = None
-            if not self.not_live():
-                notify("WATCHDOG=1")
-            self._stopping.wait(_SAMPLE_EVERY_S)
-
-
-class Beat(PersistentScheduler):
-    """Celery's own scheduler, which also says that it ticks. A subclass says to whom: see `scheduler`."""
-
-    build: Callable[[], BeatHealth]
-    _health: BeatHealth | None = None
-
-    def tick(self, *args: Any, **kwargs: Any) -> Any:
-        """Look at the schedule, and say so."""
-        if self._health is None:
-            # Here and not in the constructor: Celery also makes schedulers that never tick, for its banner.
-            self._health = self.build()
-            self._health.start()
-        # Before the work, too: an entry that takes long is no reason to look dead at the start.
-        self._health.tick()
-        next_s = super().tick(*args, **kwargs)
-        self._health.tick()
-        return next_s
-
-    def close(self) -> None:
-        """Keep the schedule, and watch no more."""
-        if self._health:
-            self._health.stop()
-        super().close()
-
-
-def scheduler(build: Callable[[], BeatHealth]) -> type[Beat]:
-    """Celery's ``beat_scheduler`` for an app whose beats are watched by what `build` gives."""
-    return type("Beat", (Beat,), {"build": staticmethod(build), "__module__": __name__})

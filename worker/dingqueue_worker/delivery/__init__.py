@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dingqueue.contract import Job
 from dingqueue.messages import Rung, render_webhook
-from dingqueue_worker.delivery.app import Door, Tokens
-from dingqueue_worker.delivery.apps import Apps
-from dingqueue_worker.delivery.share import Share, Uploads
 from dingqueue_worker.delivery.webhook import Render, RobotApi, Webhook
-from dingqueue_worker.dingtalk.apps import AppCalls, Hosts
-from dingqueue_worker.directory import Directory
-from dingqueue_worker.files.media import Files
 from dingqueue_worker.outcome import Ended, Retry, Snooze
 from dingqueue_worker.settings import Settings
 from dingqueue_worker.store import StoreUnavailable
 
-__all__ = ["Delivery", "InAppsName"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InAppsName:
-    """What attempts in an app's name need: DingTalk's two hosts, the apps' tokens, who is who, and what is shared.
-
-    Without ``uploads`` and ``files`` a link is sent to what is shared by URL, and no file.
-    """
-
-    hosts: Hosts
-    tokens: Tokens
-    directory: Directory
-    uploads: Uploads | None = None
-    files: Files | None = None
+if TYPE_CHECKING:
+    # Whoever has an app loads its rooms and hands it over; a worker for robots alone starts sooner without them.
+    from dingqueue_worker.delivery.apps import InAppsName
 
 
 class Delivery:
@@ -58,20 +40,7 @@ class Delivery:
         """
         people = {name: Rung(mobile=one.mobile, user_id=one.user_id) for name, one in settings.people.items()}
         self._webhook = Webhook(settings.robots, people, api=api, clock_ms=clock_ms, render=render)
-        self._apps = apps and self._in_apps_name(settings, apps)
-
-    def _in_apps_name(self, settings: Settings, apps: InAppsName) -> Apps:
-        door, sharing = Door(apps.tokens), None
-        if apps.uploads and apps.files:
-            sharing = Share(door, apps.uploads, apps.files, timeout_s=settings.fleet.upload_timeout_s)
-        return Apps(
-            settings,
-            calls=AppCalls(apps.hosts),
-            door=door,
-            directory=apps.directory,
-            webhook=self._webhook,
-            sharing=sharing,
-        )
+        self._apps = apps and apps.beside(self._webhook, settings)
 
     def attempt(self, job: Job, *, sender: str, step: int, notes: Mapping[str, str]) -> Ended:
         """Try one step of a job once and say how it ended. What it raises is a bug, and should be loud.

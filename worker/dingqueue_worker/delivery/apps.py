@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from dingqueue.contract import AssignJob, ChangeJob, Job, SendJob, ShareJob
 from dingqueue.errors import InvalidJob
 from dingqueue.messages import Rung, notice_share, render_robot, robot_link
 from dingqueue.routes import app_sender, need_of
 from dingqueue_worker.delivery import lookup
-from dingqueue_worker.delivery.app import REFUSED, Door
+from dingqueue_worker.delivery.app import REFUSED, Door, Tokens
 from dingqueue_worker.delivery.change import Change, change_turn, failed
 from dingqueue_worker.delivery.group import Group
 from dingqueue_worker.delivery.lookup import unknown
@@ -18,14 +19,43 @@ from dingqueue_worker.delivery.notes import TODO, begins_at, first_part
 from dingqueue_worker.delivery.notice import Notice, mark_of
 from dingqueue_worker.delivery.people import People
 from dingqueue_worker.delivery.recipients import progress_of
-from dingqueue_worker.delivery.share import Share, notices, robot_messages
+from dingqueue_worker.delivery.share import Share, Uploads, notices, robot_messages
 from dingqueue_worker.delivery.todo import KEEP_S, Todo, detail_url
 from dingqueue_worker.delivery.webhook import Webhook
-from dingqueue_worker.dingtalk.apps import AppCalls
+from dingqueue_worker.dingtalk.apps import AppCalls, Hosts
 from dingqueue_worker.directory import Directory, Lookup, Wanted, Who, rung_by_lookup
+from dingqueue_worker.files.media import Files
 from dingqueue_worker.outcome import Accepted, Dead, Delivered, Ended, Retry, Snooze
 from dingqueue_worker.routing import Route, message_route, ringing_route
 from dingqueue_worker.settings import App, Destination, Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InAppsName:
+    """What attempts in an app's name need: DingTalk's two hosts, the apps' tokens, who is who, and what is shared.
+
+    Without ``uploads`` and ``files`` a link is sent to what is shared by URL, and no file.
+    """
+
+    hosts: Hosts
+    tokens: Tokens
+    directory: Directory
+    uploads: Uploads | None = None
+    files: Files | None = None
+
+    def beside(self, webhook: Webhook, settings: Settings) -> Apps:
+        """The routes of the configuration's apps, beside that of its robots."""
+        door, sharing = Door(self.tokens), None
+        if self.uploads and self.files:
+            sharing = Share(door, self.uploads, self.files, timeout_s=settings.fleet.upload_timeout_s)
+        return Apps(
+            settings,
+            calls=AppCalls(self.hosts),
+            door=door,
+            directory=self.directory,
+            webhook=webhook,
+            sharing=sharing,
+        )
 
 
 class Apps:

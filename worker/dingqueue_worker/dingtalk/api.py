@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from urllib.parse import quote_plus, urlencode
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests_toolbelt.multipart.encoder import MultipartEncoder
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
 
 from dingqueue.files.limits import MediaType
@@ -30,6 +29,9 @@ from dingqueue_worker.watched import (
     mask_library_logs,
     watch,
 )
+
+if TYPE_CHECKING:
+    from requests_toolbelt.multipart.encoder import MultipartEncoder
 
 #: DingTalk's answers have a few hundred bytes; a longer one is somebody else's page, and its head is enough.
 MAX_ANSWER_BYTES = 64 * 1024
@@ -197,6 +199,9 @@ class Api:
         return self._exchange(_json_request("POST", target, body), self._oapi, hide=(token,))
 
     def _upload(self, file: MediaFile, token: Secret, timeout_s: float) -> Answer | NoAnswer:
+        # Only apps upload, and where there are some it is loaded at the start.
+        from requests_toolbelt.multipart.encoder import MultipartEncoder
+
         file.content.seek(0)
         part = (file.name, _Part(file.content, file.size_bytes), "application/octet-stream")
         # The type stands in the query too: DingTalk's page says so for those who are told that it is wrong.
