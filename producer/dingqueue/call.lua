@@ -33,6 +33,9 @@
 --   counts               hash   counters and histogram buckets, each told of in ops/METRICS.md
 --
 -- Every key but those of waiting jobs expires.
+--
+-- Nobody comes between a script's commands: so it reads a thing once and keeps it, and writes what belongs together at
+-- once. Half of its time is Lua itself, which makes all that stands here anew for each run.
 
 local base = ARGV[1]
 local NORMAL = 4e15                 -- score of a job that is not urgent = NORMAL + its number
@@ -44,6 +47,10 @@ local CALL_LEASE_CAP_MS = 300000
 local FOLD_LEASE_MS = 5000
 local LOOK_PAST = 50                -- jobs whose own route is full, past which a lane with routes is searched
 
+-- A whole number as text. %d is many times as quick as %.0f, and too short where the server is a 32-bit program.
+local WHOLE = string.format('%d', NORMAL) == '4000000000000000' and '%d' or '%.0f'
+local function int(x) return string.format(WHOLE, x) end
+
 local went_back = 0                 -- ms, where this is the first script to meet it
 
 local function clock()
@@ -51,56 +58,74 @@ local function clock()
   local t = redis.call('TIME')
   local now = t[1] * 1000 + math.floor(t[2] / 1000)
   -- Never going back: a step of the server's clock must not free permits. More than a minute is no step but a new truth.
-  local last = tonumber(redis.call('GET', base .. 'clock') or 0)
-  if last > now and last - now < STEP_MS then return last end
+  local function note(ms) return redis.call('SET', base .. 'clock', int(ms), 'PX', '86400000', 'GET') end
+  local last = tonumber(note(now) or 0)
+  if last > now and last - now < STEP_MS then
+    note(last)
+    return last
+  end
   went_back = math.max(last - now, 0)
-  redis.call('SET', base .. 'clock', string.format('%.0f', now), 'PX', DAY_MS)
   return now
 end
 
 local now = clock()
+local now_ms = int(now)
 local folds = false                 -- may this script ask for digests? Only where somebody hears its events
 local calls = {}                    -- flat: id, kind, destination, grant
 local onward                        -- who settles a job and goes on: {kind, destination, lease_ms, by}; `give` adds "ahead"
 local events = {}                   -- flat: what a person may want to hear once: name, subject, why
 local touched = {}                  -- shared senders whose turns must be looked at before the script ends
-local lane_paces, sender_paces = {}, {}
-
-local function int(x) return string.format('%.0f', x) end
+local lane_paces, sender_paces, closed, lasting = {}, {}, {}, {}     -- what was read already
 
 -- Redis keeps it at least so long.
 local function keep(key, ms)
   if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, int(ms)) end
 end
 
-local function count(field, n) redis.call('HINCRBY', base .. 'counts', field, n or 1) end
+local function count(field, n) redis.call('HINCRBY', base .. 'counts', field, n or '1') end
+
+-- Several at once: flat, field and how many more, each field once. Two commands, however many there are.
+local function count_all(changes)
+  local fields = {}
+  for i = 1, #changes, 2 do fields[(i + 1) / 2] = changes[i] end
+  local was = redis.call('HMGET', base .. 'counts', unpack(fields))
+  for i = 1, #fields do changes[2 * i] = int((was[i] or 0) + changes[2 * i]) end
+  redis.call('HSET', base .. 'counts', unpack(changes))
+end
 
 -- A process says that it is there; who has said nothing for a day is forgotten.
 local function sign(who)
-  redis.call('ZADD', base .. 'alive', int(now), who)
+  redis.call('ZADD', base .. 'alive', now_ms, who)
   redis.call('ZREMRANGEBYSCORE', base .. 'alive', '-inf', int(now - DAY_MS))
   redis.call('PEXPIRE', base .. 'alive', DAY_MS)
 end
 
 local BUCKETS = {500, 1000, 2500, 5000, 10000, 30000, 60000, 120000, 300000, 600000, 1800000, 3600000, 7200000}
 
-local function observe(name, destination, ms)
-  local bucket = 'inf'
-  for _, edge in ipairs(BUCKETS) do
-    if ms <= edge then bucket = int(edge) break end
+-- The counter of a histogram that a time falls into.
+local function bucket(name, destination, ms)
+  local edge = 'inf'
+  for i = 1, #BUCKETS do
+    if ms <= BUCKETS[i] then edge = int(BUCKETS[i]) break end
   end
-  count(name .. ':' .. destination .. ':' .. bucket)
-  count(name .. '_ms:' .. destination, int(math.max(ms, 0)))
+  return name .. ':' .. destination .. ':' .. edge
+end
+
+-- A job's record by its fields' names, empty where there is none. It is packed: all of it is as dear as a few fields.
+local function record_of(id)
+  local record, flat = {}, redis.call('HGETALL', base .. 'job:' .. id)
+  for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
+  return record
 end
 
 -- The job leaves the fleet's hands: what it took in them is the fleet's and DingTalk's own time. All else of a job's
--- time is waiting for a limit, a back-off or its hour.
-local function let_go(id)
-  local job = base .. 'job:' .. id
-  local since = redis.call('HGET', job, 'ready_ms')
-  if not since then return end
-  redis.call('HINCRBY', job, 'own_ms', int(math.max(now - since, 0)))
-  redis.call('HDEL', job, 'ready_ms', 'by')
+-- time is waiting for a limit, a back-off or its hour. Returns its own_ms, for the caller to write.
+local function let_go(id, record)
+  if record.ready_ms then
+    record.own_ms = int((record.own_ms or 0) + math.max(now - record.ready_ms, 0))
+    redis.call('HDEL', base .. 'job:' .. id, 'ready_ms', 'by')
+  end
+  return record.own_ms or '0'
 end
 
 local function lane_pace(destination)
@@ -140,7 +165,10 @@ local function month()
   return string.format('%04d%02d', y, m), (first + lengths[m]) * DAY_MS - 28800000
 end
 
-local function window_key(sender, window) return base .. 'sender:' .. sender .. ':' .. int(window[2]) end
+local function window_key(sender, window)
+  window.key = window.key or base .. 'sender:' .. sender .. ':' .. int(window[2])
+  return window.key
+end
 
 local function stamp_permit(sender, permit, counts_from)
   local pace = sender_pace(sender)
@@ -150,7 +178,11 @@ local function stamp_permit(sender, permit, counts_from)
     local lasts = counts_from - now + window[2]
     redis.call('ZADD', key, int(counts_from + window[2]), permit)
     -- As long as its longest permit, which may be another one; and longer, so that this need not be said each time.
-    if redis.call('PTTL', key) < lasts then redis.call('PEXPIRE', key, int(lasts + CALL_LEASE_CAP_MS)) end
+    lasting[key] = lasting[key] or redis.call('PTTL', key)
+    if lasting[key] < lasts then
+      lasting[key] = lasts + CALL_LEASE_CAP_MS
+      redis.call('PEXPIRE', key, int(lasting[key]))
+    end
   end
 end
 
@@ -177,12 +209,38 @@ local function uncount_month(sender, id)
   count_month(sender, -1, redis.call('HGET', base .. 'job:' .. id, 'month') or nil)
 end
 
+-- What closes a sender or did so: `ends` is nil where it is open, with no probe to come.
+local function closing(sender)
+  local found = closed[sender]
+  if not found then
+    local key = base .. 'sender:' .. sender .. ':closed'
+    local held = redis.call('HMGET', key, 'until', 'cause', 'probe', 'probe_until')
+    found = {key = key, ends = tonumber(held[1] or nil), cause = held[2], probe = held[3], probe_ends = tonumber(held[4] or nil)}
+    closed[sender] = found
+  end
+  return found
+end
+
 -- What may close a sender: itself, and the app that it is an interface of.
 local function closings(sender)
-  local keys = {base .. 'sender:' .. sender .. ':closed'}
   local pace = sender_pace(sender)
-  if pace and pace.of then keys[2] = base .. 'sender:' .. pace.of .. ':closed' end
-  return keys
+  return {closing(sender), pace and pace.of and closing(pace.of) or nil}
+end
+
+local function reopen(one)
+  redis.call('DEL', one.key)
+  one.ends, one.cause, one.probe, one.probe_ends = nil, nil, nil, nil
+end
+
+local function set_probe(one, permit, ends)
+  redis.call('HSET', one.key, 'probe', permit, 'probe_until', int(ends))
+  one.probe, one.probe_ends = permit, ends
+end
+
+-- The next job is the probe.
+local function drop_probe(one)
+  redis.call('HDEL', one.key, 'probe', 'probe_until')
+  one.probe, one.probe_ends = nil, nil
 end
 
 -- The permit is free again; if it was a probe's, the next job is the probe.
@@ -190,27 +248,30 @@ local function give_permit_back(sender, id, grant)
   local permit = id .. '/' .. grant
   local pace = sender_pace(sender)
   if not pace then return end
-  for _, window in ipairs(pace.windows) do redis.call('ZREM', window_key(sender, window), permit) end
+  for _, window in ipairs(pace.windows) do
+    local key = window_key(sender, window)
+    redis.call('ZREM', key, permit)
+    lasting[key] = nil                                      -- without permits it is gone, and so is its end
+  end
   uncount_month(sender, id)
-  for _, closed in ipairs(closings(sender)) do
-    if redis.call('HGET', closed, 'probe') == permit then redis.call('HDEL', closed, 'probe', 'probe_until') end
+  for _, one in ipairs(closings(sender)) do
+    if one.probe == permit then drop_probe(one) end
   end
   if pace.shared then touched[sender] = true end
 end
 
 -- When a sender is closed: until when, else nil. The first job after a mute is a probe: no second one beside it.
 local function closed_until(sender)
-  local all = redis.call('HGET', base .. 'sender:*:closed', 'until')
-  local at = all and tonumber(all) > now and tonumber(all) or nil
-  for _, key in ipairs(closings(sender)) do
-    local held = redis.call('HMGET', key, 'until', 'cause', 'probe_until')
+  local all = closing('*').ends
+  local at = all and all > now and all or nil
+  for _, one in ipairs(closings(sender)) do
     local ends = nil
-    if held[1] and tonumber(held[1]) > now then
-      ends = tonumber(held[1])
-    elseif held[2] == 'busy' then
-      redis.call('DEL', key)
-    elseif held[3] and tonumber(held[3]) > now then
-      ends = tonumber(held[3])
+    if one.ends and one.ends > now then
+      ends = one.ends
+    elseif one.cause == 'busy' then
+      reopen(one)
+    elseif one.probe_ends and one.probe_ends > now then
+      ends = one.probe_ends
     end
     if ends and (not at or ends > at) then at = ends end
   end
@@ -236,9 +297,14 @@ local function full_until(sender, urgent, ahead)
   if at then return at end
   for _, window in ipairs(pace.windows) do
     local key = window_key(sender, window)
-    redis.call('ZREMRANGEBYSCORE', key, '-inf', int(now))
+    local most = most_of(window, pace, urgent)
     local used = redis.call('ZCARD', key)
-    local over = used + ahead - most_of(window, pace, urgent)       -- permits that must end first, less one
+    -- Permits that have ended are swept only where they seem to fill it: so there are never more than it takes.
+    if used + ahead >= most and redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms) > 0 then
+      lasting[key] = nil
+      used = redis.call('ZCARD', key)
+    end
+    local over = used + ahead - most                                -- permits that must end first, less one
     if over >= 0 then
       local first = redis.call('ZRANGE', key, int(math.min(over, used - 1)), int(math.min(over, used - 1)), 'WITHSCORES')
       local ends = tonumber(first[2]) or now
@@ -301,29 +367,34 @@ local function pick_sender(destination, senders, urgent)
       if not at or full < at then at = full end
     else
       local window = sp.windows[1]
-      local used = window and #senders > 1 and redis.call('ZCARD', window_key(sender, window)) / window[1] or 0
+      local used = window and #senders > 1 and redis.call('ZCOUNT', window_key(sender, window), '(' .. now_ms, '+inf') / window[1] or 0
       if not best or used < best_used then best, best_used = sender, used end
     end
   end
   return best, at or now + 60000
 end
 
--- Forgets where a job waits or is out, whatever the pace was when it was called. Its permit is not touched.
-local function lift(id, destination, name)
-  redis.call('ZREM', base .. 'lane:' .. destination, id)
-  redis.call('ZREM', base .. 'later', id)
+-- A job that is out is out no more. Its permit is not touched.
+local function take_back(id, destination, name)
   redis.call('ZREM', base .. 'busy:' .. destination, id)
   redis.call('ZREM', base .. 'leases', id)
   if name then redis.call('ZREM', base .. 'busy:' .. destination .. '/' .. name, id) end
+end
+
+-- Forgets where a job waits or is out, whatever the pace was when it was called.
+local function lift(id, destination, name)
+  redis.call('ZREM', base .. 'lane:' .. destination, id)
+  redis.call('ZREM', base .. 'later', id)
+  take_back(id, destination, name)
 end
 
 -- The job is out until its lease ends.
 local function lend(id, destination, name, ends)
   redis.call('ZADD', base .. 'busy:' .. destination, int(ends), id)
   redis.call('ZADD', base .. 'leases', int(ends), id)
-  local pace = lane_pace(destination)
-  local route = name and pace and pace.routes and pace.routes[name]
   if name then
+    local pace = lane_pace(destination)
+    local route = pace and pace.routes and pace.routes[name]
     local key = base .. 'busy:' .. destination .. '/' .. name
     -- A limit that the pace does not name (any more) still holds whom it counted when they were called.
     if route and route.in_flight then redis.call('ZADD', key, int(ends), id) else redis.call('ZADD', key, 'XX', int(ends), id) end
@@ -331,95 +402,100 @@ local function lend(id, destination, name, ends)
 end
 
 -- The last state of a job that was lifted, kept as long as its lane says, or longer. Who died (or may still) keeps its
--- body, for replay.
-local function conclude(id, state, cause, why, keep_longer_ms, may_die)
-  local job = base .. 'job:' .. id
-  local record = redis.call('HMGET', job, 'kind', 'destination', 'submitted_ms', 'at_ms', 'replayed_ms', 'own_ms')
-  local pace = lane_pace(record[2])
+-- body, for replay. `changes`, flat, is what else changes in its record; `more` may have "keep_ms" and "may_die", and has
+-- "attempted", the counter of its last attempt, where that delivered it.
+local function conclude(id, record, state, cause, why, changes, more)
+  local job, body, destination = base .. 'job:' .. id, base .. 'body:' .. id, record.destination
+  local pace = lane_pace(destination)
   local keep_ms = state == 'dead' and (pace and pace.keep_dead_ms or 30 * DAY_MS) or pace and pace.keep_ms or DAY_MS
-  keep_ms = math.max(keep_ms, keep_longer_ms or 0)
+  keep_ms = int(math.max(keep_ms, more.keep_ms or 0))
   redis.call('ZREM', base .. 'expiry', id)
-  redis.call('HSET', job, 'state', state, 'ended_ms', int(now), 'cause', cause, 'why', why)
+  redis.call('HSET', job, 'state', state, 'ended_ms', now_ms, 'cause', cause, 'why', why, unpack(changes))
   if state == 'expired' then
-    for _, value in ipairs({'expired', id, record[2]}) do events[#events + 1] = value end
+    for _, value in ipairs({'expired', id, destination}) do events[#events + 1] = value end
   end
   if state == 'dead' then
     events[#events + 1] = 'dead'
     events[#events + 1] = id
     events[#events + 1] = why
-    redis.call('ZADD', base .. 'dead', int(now), id)
-    keep(base .. 'dead', keep_ms)
-    redis.call('PEXPIRE', base .. 'body:' .. id, int(keep_ms))
-  elseif may_die then
-    redis.call('PEXPIRE', base .. 'body:' .. id, int(keep_ms))
+    redis.call('ZADD', base .. 'dead', now_ms, id)
+    keep(base .. 'dead', tonumber(keep_ms))
+    redis.call('PEXPIRE', body, keep_ms)
+  elseif more.may_die then
+    redis.call('PEXPIRE', body, keep_ms)
   else
-    redis.call('DEL', base .. 'body:' .. id)
+    redis.call('DEL', body)
   end
-  redis.call('PEXPIRE', job, int(keep_ms))
-  count('ended:' .. record[1] .. ':' .. record[2] .. ':' .. state)
+  redis.call('PEXPIRE', job, keep_ms)
+  local ended = 'ended:' .. record.kind .. ':' .. destination .. ':' .. state
   if state == 'delivered' or state == 'accepted' then
-    observe('latency', record[2], now - math.max(tonumber(record[3]), tonumber(record[4] or 0), tonumber(record[5] or 0)))
-    observe('own', record[2], tonumber(record[6] or 0))
+    local own = math.max(tonumber(record.own_ms or 0), 0)
+    local since = math.max(tonumber(record.submitted_ms), tonumber(record.at_ms or 0), tonumber(record.replayed_ms or 0))
+    local whole = math.max(now - since, 0)
+    count_all({more.attempted, 1, ended, 1,
+      bucket('latency', destination, whole), 1, 'latency_ms:' .. destination, whole,
+      bucket('own', destination, own), 1, 'own_ms:' .. destination, own})
+  else
+    count(ended)
   end
 end
 
 local function finish(id, state, cause, why)
-  local record = redis.call('HMGET', base .. 'job:' .. id, 'destination', 'way')
-  lift(id, record[1], record[2])
-  conclude(id, state, cause, why)
+  local held = redis.call('HMGET', base .. 'job:' .. id, 'kind', 'destination', 'way')
+  lift(id, held[2], held[3])
+  conclude(id, {kind = held[1], destination = held[2]}, state, cause, why, {}, {})
 end
 
 -- What whoever carries a job out must know.
-local function as_started(id)
-  local record = redis.call('HMGET', base .. 'job:' .. id, 'sender', 'step', 'attempts', 'fails', 'notes')
-  return {'started', redis.call('GET', base .. 'body:' .. id) or '', record[1], record[2] or '0', record[3] or '0', record[4] or '0',
-    record[5] or '{}'}
+local function as_started(id, record)
+  return {'started', redis.call('GET', base .. 'body:' .. id) or '', record.sender, record.step or '0', record.attempts or '0',
+    record.fails or '0', record.notes or '{}'}
 end
 
--- The record's way back to its place in the lane.
-local function wait_in_lane(id, destination, score)
-  redis.call('HSET', base .. 'job:' .. id, 'state', 'waiting')
+-- The record's way back to its place in the lane, with what else changes in it.
+local function wait_in_lane(id, destination, score, changes)
+  redis.call('HSET', base .. 'job:' .. id, 'state', 'waiting', unpack(changes))
   redis.call('ZADD', base .. 'lane:' .. destination, score, id)
 end
 
--- The lane's first job goes out: called, or begun at once by whoever goes on.
-local function give(id, destination, kind, sender, name, ready, on_unknown)
-  local job = base .. 'job:' .. id
-  local grant = redis.call('HINCRBY', job, 'grant', 1)
+-- The lane's first job goes out: called, or begun at once by whoever goes on. Returns the end of its lease.
+local function give(id, record, destination, sender, name, ready)
+  local kind, grant = record.kind, int((record.grant or 0) + 1)
+  local permit = id .. '/' .. grant
   -- A worker that dies now ends a begun attempt as unknown, though nothing has left: that is not for who may not wonder.
-  local begins = onward and not onward.ahead and onward.kind == kind and onward.destination == destination and on_unknown ~= 'hold'
-  local lease
+  local begins = onward and not onward.ahead and onward.kind == kind and onward.destination == destination and record.on_unknown ~= 'hold'
+  ready = record.ready_ms or int(ready)                     -- a call that was lost goes on counting
+  local lease, changes
   if begins then
     lease = onward.lease_ms
-    redis.call('HSET', job, 'state', 'sending', 'sender', sender, 'started_ms', int(now), 'calls', 0, 'by',
-      onward.by .. '>' .. int(grant))
+    changes = {'grant', grant, 'sender', sender, 'ready_ms', ready, 'state', 'sending', 'started_ms', now_ms, 'calls', '0',
+      'by', onward.by .. '>' .. grant}
   else
-    local unanswered = redis.call('HINCRBY', job, 'calls', 1)
+    local unanswered = (record.calls or 0) + 1
     lease = math.min(lane_pace(destination).call_lease_ms * 2 ^ (unanswered - 1), CALL_LEASE_CAP_MS)
-    redis.call('HSET', job, 'state', 'called', 'sender', sender)
+    changes = {'grant', grant, 'sender', sender, 'ready_ms', ready, 'state', 'called', 'calls', int(unanswered)}
   end
-  local ends = int(now + lease)
+  local ends = now + lease
   redis.call('ZREM', base .. 'lane:' .. destination, id)
-  lend(id, destination, name, now + lease)
-  if name then redis.call('HSET', job, 'way', name) end
-  redis.call('HSETNX', job, 'ready_ms', int(ready))     -- a call that was lost goes on counting
+  lend(id, destination, name, ends)
   local rest = lane_pace(destination).digest_ms
   if rest then redis.call('SET', base .. 'rest:' .. destination, int(now + rest), 'PX', int(rest + STEP_MS)) end
-  local of = take_permit(sender, id .. '/' .. grant, now + lease)
-  if of then redis.call('HSET', job, 'month', of) end
-  for _, closed in ipairs(closings(sender)) do
-    if redis.call('EXISTS', closed) == 1 then
-      redis.call('HSET', closed, 'probe', id .. '/' .. grant, 'probe_until', ends)
-    end
+  local of = take_permit(sender, permit, ends)
+  for field, value in pairs({way = name, month = of}) do
+    changes[#changes + 1] = field
+    changes[#changes + 1] = value
+  end
+  redis.call('HSET', base .. 'job:' .. id, unpack(changes))
+  for _, one in ipairs(closings(sender)) do
+    if one.ends then set_probe(one, permit, ends) end
   end
   if begins then
-    onward.ahead = {id, kind, destination, int(grant), as_started(id)}
-    return
+    record.sender = sender
+    onward.ahead = {id, kind, destination, grant, as_started(id, record)}
+  else
+    for _, value in ipairs({id, kind, destination, grant}) do calls[#calls + 1] = value end
   end
-  calls[#calls + 1] = id
-  calls[#calls + 1] = kind
-  calls[#calls + 1] = destination
-  calls[#calls + 1] = int(grant)
+  return ends
 end
 
 -- Until when the lane rests by itself, and why; else nil.
@@ -454,47 +530,72 @@ local function look(destination, most)
   local pace = lane_pace(destination)
   local given, expired = 0, 0
   local place, full, soonest, joined = 0, {}, nil, {}
+  local appointed = tonumber(redis.call('ZSCORE', due, destination) or nil)
   -- When the lane's first job might have gone: looking later than that is the fleet's own time.
-  local planned = tonumber(redis.call('ZSCORE', due, destination) or now)
+  local planned = appointed or now
+
   local function wait(at)
-    redis.call('ZADD', due, int(math.max(at, now + 1)), destination)
+    at = math.max(at, now + 1)
+    if at ~= appointed then redis.call('ZADD', due, int(at), destination) end
   end
   local function wait_for_senders()
     leave_turns(destination, pace.senders, joined)           -- where nothing that was looked at waits any more
     return wait(soonest)
   end
+
+  -- The lane's jobs from its head on, two at a time: who was given or has expired stands there no more.
+  local ids, taken = {}, 0
+  local function next_job()
+    if taken == #ids and #ids ~= 1 then                     -- one alone was the last
+      ids, taken = redis.call('ZRANGE', lane, int(place), int(place + 1)), 0
+    end
+    taken = taken + 1
+    return ids[taken]
+  end
+
+  -- Until when the lane itself lets nobody go, whoever is first: it is held, or as many are out as may be. Else nil.
+  local rests, out, first_back = nil, nil, math.huge
+  local function shut_until()
+    if not out then rests, out = held_until(destination) or false, redis.call('ZCARD', busy) end
+    if rests then return rests end
+    if out < pace.in_flight then return nil end
+    -- Where all that are out were given here, it is known who comes back first.
+    return out == given and first_back or tonumber(redis.call('ZRANGE', busy, 0, 0, 'WITHSCORES')[2])
+  end
+
   while true do
-    local id = redis.call('ZRANGE', lane, place, place)[1]
+    local id = next_job()
     if not id then
       if soonest then return wait_for_senders() end
-      redis.call('ZREM', due, destination)
+      if appointed then redis.call('ZREM', due, destination) end
       if pace then leave_turns(destination, pace.senders) end
       return
     end
     if not pace then return wait(now + 60000) end
-    local record = redis.call('HMGET', base .. 'job:' .. id, 'kind', 'expires_ms', 'urgent', 'step', 'need', 'route',
-      'submitted_ms', 'at_ms', 'on_unknown')
-    if not record[1] then                                   -- its record is gone (evicted): nothing to send
+    local shut = shut_until()
+    local enough = given >= most or #calls >= 4 * MOST_CALLS
+    local record
+    if shut or enough then                                  -- of who must wait only this is asked: is it too late?
+      local held = redis.call('HMGET', base .. 'job:' .. id, 'kind', 'expires_ms', 'step')
+      record = {kind = held[1], expires_ms = held[2], step = held[3]}
+    else
+      record = record_of(id)
+    end
+    local step = tonumber(record.step or 0)
+    if not record.kind then                                 -- its record is gone (evicted): nothing to send
       redis.call('ZREM', lane, id)
-    elseif tonumber(record[2]) <= now and tonumber(record[4] or 0) == 0 then
+    elseif tonumber(record.expires_ms) <= now and step == 0 then
       finish(id, 'expired', 'expired', 'not sent in time')
       expired = expired + 1
-      if expired >= 100 then return redis.call('ZADD', due, int(now), destination) end
+      if expired >= 100 then return redis.call('ZADD', due, now_ms, destination) end
+    elseif shut then
+      leave_turns(destination, pace.senders)
+      return wait(shut)
+    elseif enough then
+      return redis.call('ZADD', due, now_ms, destination)     -- more may go; others first
     else
-      local held = held_until(destination)
-      if held then
-        leave_turns(destination, pace.senders)
-        return wait(held)
-      end
-      if redis.call('ZCARD', busy) >= pace.in_flight then
-        leave_turns(destination, pace.senders)
-        return wait(tonumber(redis.call('ZRANGE', busy, 0, 0, 'WITHSCORES')[2]))
-      end
-      if given >= most or #calls >= 4 * MOST_CALLS then
-        return redis.call('ZADD', due, int(now), destination)   -- more may go; others first
-      end
-      local urgent = record[3] == '1'
-      local senders, name, in_flight = way(pace, record[5], record[6])
+      local urgent = record.urgent == '1'
+      local senders, name, in_flight = way(pace, record.need, record.route)
       local sender, at
       if name and full[name] then
         at = soonest
@@ -514,7 +615,7 @@ local function look(destination, most)
         if not name or place >= LOOK_PAST then return wait_for_senders() end
         full[name] = true
       else
-        if pace.digest_ms and not urgent and tonumber(record[4] or 0) == 0 then
+        if pace.digest_ms and not urgent and step == 0 then
           local collects = collects_until(destination, lane, id)
           if collects then
             leave_turns(destination, senders)
@@ -522,9 +623,9 @@ local function look(destination, most)
           end
         end
         leave_turns(destination, senders)
-        local ready = math.min(math.max(planned, tonumber(record[7]), tonumber(record[8] or 0)), now)
-        give(id, destination, record[1], sender, name, ready, record[9])
-        given, planned = given + 1, now
+        local ready = math.min(math.max(planned, tonumber(record.submitted_ms), tonumber(record.at_ms or 0)), now)
+        local back = give(id, record, destination, sender, name, ready)
+        given, out, planned, first_back = given + 1, out + 1, now, math.min(first_back, back)
       end
     end
   end
@@ -541,12 +642,12 @@ local function take_turns()
       look(first, 1)
       if redis.call('ZRANGE', base .. 'turns:' .. sender, 0, 0)[1] ~= first then touched[sender] = true else touched[sender] = nil end
     elseif first then
-      redis.call('ZADD', base .. 'due', int(now), first)
+      redis.call('ZADD', base .. 'due', now_ms, first)
     end
   end
   for sender in pairs(touched) do
     local first = redis.call('ZRANGE', base .. 'turns:' .. sender, 0, 0)[1]
-    if first then redis.call('ZADD', base .. 'due', int(now), first) end
+    if first then redis.call('ZADD', base .. 'due', now_ms, first) end
   end
 end
 
@@ -554,7 +655,7 @@ end
 -- would last so much longer. What people named (send-at, expiry, the end of a pause) and what was noted stays as it is.
 local function move_back(by)
   local function move(key)
-    local rows = redis.call('ZRANGEBYSCORE', key, '(' .. int(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 10000)
+    local rows = redis.call('ZRANGEBYSCORE', key, '(' .. now_ms, '+inf', 'WITHSCORES', 'LIMIT', 0, 10000)
     for i = 1, #rows, 2 do redis.call('ZADD', key, int(rows[i + 1] - by), rows[i]) end
     return rows
   end
@@ -574,7 +675,7 @@ local function move_back(by)
     end
   end
   -- Back-offs are among the next; a time that somebody named is in the record, too.
-  local rows = redis.call('ZRANGEBYSCORE', base .. 'later', int(now), int(now + by + 3600000), 'WITHSCORES', 'LIMIT', 0, 10000)
+  local rows = redis.call('ZRANGEBYSCORE', base .. 'later', now_ms, int(now + by + 3600000), 'WITHSCORES', 'LIMIT', 0, 10000)
   for i = 1, #rows, 2 do
     if redis.call('HGET', base .. 'job:' .. rows[i], 'at_ms') ~= rows[i + 1] then
       redis.call('ZADD', base .. 'later', int(rows[i + 1] - by), rows[i])
@@ -583,7 +684,7 @@ local function move_back(by)
   for _, destination in ipairs(redis.call('ZRANGE', base .. 'due', 0, -1)) do
     move_fields(base .. 'hold:' .. destination, 'rests')
     redis.call('DEL', base .. 'rest:' .. destination)
-    redis.call('ZADD', base .. 'due', int(now), destination)
+    redis.call('ZADD', base .. 'due', now_ms, destination)
   end
   move_fields(base .. 'sender:*:closed', 'until')
   for _, sender in ipairs(redis.call('HKEYS', base .. 'senders')) do
@@ -599,7 +700,7 @@ if went_back > 0 then move_back(went_back) end
 local function next_look()
   local soonest
   for _, name in ipairs({'due', 'leases', 'later', 'expiry'}) do
-    local first = redis.call('ZRANGE', base .. name, 0, 0, 'WITHSCORES')[2]
+    local first = redis.call('ZRANGE', base .. name, '0', '0', 'WITHSCORES')[2]
     if first and (not soonest or tonumber(first) < soonest) then soonest = tonumber(first) end
   end
   if not soonest then return -1 end

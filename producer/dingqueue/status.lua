@@ -41,7 +41,7 @@ for _, sender in ipairs(pace and way(pace, needs[1], needs[2]) or {}) do
     end
     local name, closed = sender, {}
     for _, of in ipairs(closings(sender)) do
-      local one = redis.call('HMGET', of, 'until', 'cause', 'why')
+      local one = redis.call('HMGET', of.key, 'until', 'cause', 'why')
       if one[1] and tonumber(one[1]) > tonumber(closed[1] or 0) then closed = one end
     end
     if all then name, closed = '*', all end

@@ -174,7 +174,7 @@ def causes_written() -> tuple[set[str], set[str]]:
                     assert ast.unparse(cause).split(".")[-1] == "cause", f"{file.name}:{call.lineno}"
     scripts = "\n".join(file.read_text() for file in (worker / "scripts").glob("*.lua"))
     attempts |= set(re.findall(r"count\('attempts:' \.\. destination \.\. ':\w+:(\w+)'", scripts))
-    dead = set(re.findall(r"conclude\(id, 'dead', '(\w+)'", scripts))
+    dead = set(re.findall(r"conclude\(id, record, 'dead', '(\w+)'", scripts))
     dead |= set(re.findall(r"'state', 'dead', 'cause', '(\w+)'", scripts))
     return attempts, dead - attempts
 
@@ -203,7 +203,10 @@ def test_every_page_that_a_cause_leads_to_is_there() -> None:
 def test_every_counter_of_the_scripts_is_exported() -> None:
     scripts = [*(ROOT / "producer/dingqueue").glob("*.lua"), *(ROOT / "worker/dingqueue_worker/scripts").glob("*.lua")]
     text = "\n".join(file.read_text() for file in scripts)
-    written = set(re.findall(r"count\('(\w+)", text)) | set(re.findall(r"observe\('(\w+)'", text))
+    written = set(re.findall(r"(?:count|bucket)\('(\w+)", text)) | set(
+        re.findall(r"(?:ended|attempted) = '(\w+):", text)
+    )
+    sums = set(re.findall(r"'(\w+)_ms:' \.\. destination", text))
 
     # What counts nothing that anybody wants to know, only numbers that must not repeat.
     unseen = {"paces"}
@@ -221,6 +224,7 @@ def test_every_counter_of_the_scripts_is_exported() -> None:
         "results",
     }
     assert written - unseen == exported
+    assert sums == {"latency", "own"}
 
 
 def test_the_edges_are_the_scripts_own() -> None:

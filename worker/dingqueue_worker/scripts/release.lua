@@ -9,7 +9,7 @@ folds = true
 if ARGV[6] ~= '' then sign(ARGV[6]) end
 
 local function ended(name)
-  return redis.call('ZRANGEBYSCORE', base .. name, '-inf', int(now), 'LIMIT', 0, most)
+  return redis.call('ZRANGEBYSCORE', base .. name, '-inf', now_ms, 'LIMIT', 0, most)
 end
 
 for _, id in ipairs(ended('expiry')) do
@@ -21,32 +21,32 @@ for _, id in ipairs(ended('expiry')) do
       redis.call('ZADD', base .. 'expiry', int(math.max(ends, now + 1)), id)
     elseif record[1] == 'waiting' then
       finish(id, 'expired', 'expired', 'not sent in time')
-      redis.call('ZADD', due, int(now), record[3])          -- what stood first may be another, or nothing
+      redis.call('ZADD', due, now_ms, record[3])          -- what stood first may be another, or nothing
     end
   end
 end
 
 for _, id in ipairs(ended('leases')) do
   local job = base .. 'job:' .. id
-  local record = redis.call('HMGET', job, 'state', 'destination', 'sender', 'grant', 'step', 'score', 'way')
-  local state, destination = record[1], record[2]
+  local record = record_of(id)
+  local state, destination = record.state, record.destination
   redis.call('ZREM', base .. 'leases', id)
   if state then
-    lift(id, destination, record[7])
-    redis.call('ZADD', due, int(now), destination)
+    lift(id, destination, record.way)
+    redis.call('ZADD', due, now_ms, destination)
     if state == 'called' then                     -- the message was lost, or no worker is free: nothing has been sent
-      give_permit_back(record[3], id, record[4])
+      give_permit_back(record.sender, id, record.grant)
       count('lost_calls:' .. destination)
-      wait_in_lane(id, destination, tonumber(record[5] or 0) > 0 and FRONT or record[6])
+      wait_in_lane(id, destination, tonumber(record.step or 0) > 0 and FRONT or record.score, {})
     elseif state == 'sending' then                -- the worker is gone in mid-attempt: its permit goes on counting
-      let_go(id)
+      local changes = {'own_ms', let_go(id, record)}
       local deaths = redis.call('HINCRBY', job, 'deaths', 1)
       count('attempts:' .. destination .. ':unknown:worker_lost')
       if deaths >= max_deliveries then
         redis.call('HINCRBY', job, 'unknowns', 1)
-        conclude(id, 'dead', 'poison', 'took its worker down ' .. int(deaths) .. ' times')
+        conclude(id, record, 'dead', 'poison', 'took its worker down ' .. int(deaths) .. ' times', changes, {})
       else
-        spend(id, 'unknown', 'the worker was lost in mid-attempt', 'worker_lost', 0, max_attempts)
+        spend(id, record, 'unknown', 'the worker was lost in mid-attempt', 'worker_lost', 0, max_attempts, changes)
       end
     end
   end
@@ -56,8 +56,8 @@ for _, id in ipairs(ended('later')) do
   local record = redis.call('HMGET', base .. 'job:' .. id, 'destination', 'score', 'step')
   redis.call('ZREM', base .. 'later', id)
   if record[1] then
-    wait_in_lane(id, record[1], tonumber(record[3] or 0) > 0 and FRONT or record[2])
-    redis.call('ZADD', due, int(now), record[1])
+    wait_in_lane(id, record[1], tonumber(record[3] or 0) > 0 and FRONT or record[2], {})
+    redis.call('ZADD', due, now_ms, record[1])
   end
 end
 

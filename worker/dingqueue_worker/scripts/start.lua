@@ -5,32 +5,27 @@
 
 local id, grant, lease_ms = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local job = base .. 'job:' .. id
-local record = redis.call('HMGET', job, 'state', 'grant', 'destination', 'sender', 'expires_ms', 'step', 'score', 'way')
-local state, destination, sender = record[1], record[3], record[4]
+local record = record_of(id)
+local state, destination, sender = record.state, record.destination, record.sender
 if not state then return {'stale', 'gone', calls, events} end
-if state ~= 'called' or record[2] ~= grant then return {'stale', state, calls, events} end
+if state ~= 'called' or record.grant ~= grant then return {'stale', state, calls, events} end
 
 local permit = id .. '/' .. grant
-local step = tonumber(record[6] or 0)
-local all = redis.call('HGET', base .. 'sender:*:closed', 'until')
+local step = tonumber(record.step or 0)
+local all = closing('*').ends
 -- The sender was closed between the call and now, or another job is its probe: back to the lane, nothing spent.
-local shut = all and tonumber(all) > now
-local probed = {}
-for _, closed in ipairs(closings(sender)) do
-  local held = redis.call('HMGET', closed, 'until', 'probe', 'cause')
-  if held[1] and (tonumber(held[1]) > now or held[3] ~= 'busy' and held[2] ~= permit) then shut = true end
-  if held[2] == permit then probed[#probed + 1] = closed end
+local shut = all and all > now
+for _, one in ipairs(closings(sender)) do
+  if one.ends and (one.ends > now or one.cause ~= 'busy' and one.probe ~= permit) then shut = true end
 end
-local expired = tonumber(record[5]) <= now and step == 0
+local expired = tonumber(record.expires_ms) <= now and step == 0
 if shut or expired then
   give_permit_back(sender, id, grant)
   if expired then
     finish(id, 'expired', 'expired', 'not sent in time')
   else
-    lift(id, destination, record[8])
-    let_go(id)
-    redis.call('HSET', job, 'calls', 0)
-    wait_in_lane(id, destination, step > 0 and FRONT or record[7])
+    lift(id, destination, record.way)
+    wait_in_lane(id, destination, step > 0 and FRONT or record.score, {'calls', '0', 'own_ms', let_go(id, record)})
   end
   look(destination, MOST_CALLS)
   take_turns()
@@ -38,8 +33,10 @@ if shut or expired then
 end
 
 local ends = now + lease_ms
-redis.call('HSET', job, 'state', 'sending', 'started_ms', int(now), 'calls', 0)
-lend(id, destination, record[8], ends)
-for _, closed in ipairs(probed) do redis.call('HSET', closed, 'probe_until', int(ends)) end
+redis.call('HSET', job, 'state', 'sending', 'started_ms', now_ms, 'calls', '0')
+lend(id, destination, record.way, ends)
+for _, one in ipairs(closings(sender)) do
+  if one.probe == permit then set_probe(one, permit, ends) end
+end
 stamp_permit(sender, permit, ends)
-return as_started(id)
+return as_started(id, record)
