@@ -222,3 +222,59 @@ def test_the_queue_is_counted_over_its_priorities(state: State) -> None:
         state.redis.rpush(f"{state.prefix}{name}", "x")
 
     assert state.store.queue_length(f"{state.prefix}q") == 3
+
+
+# How the lanes stand
+
+
+def test_what_is_not_idle_is_found_among_many_lanes_with_few_questions(state: State) -> None:
+    names = [f"lane{number:04d}" for number in range(2_000)]
+    robots = [f"robot.{name}" for name in names]
+    state.clock.now_ms = int(state.redis.time()[0]) * 1000
+    state.pace(
+        {name: lane(robot) for name, robot in zip(names, robots, strict=True)},
+        {robot: sender(5, 60_000) for robot in robots},
+    )
+    out, waits, paused, shut = names[70], names[700], names[1_100], names[1_900]
+    state.submit(out)
+    state.submit(waits)
+    state.clock.pass_ms(1_000)
+    old_ms = state.clock.now_ms
+    state.submit(waits)
+    state.clock.pass_ms(1_000)
+    state.submit(waits, urgent=True)
+    state.store.hold(paused, for_s=600, why="moving house")
+    _, (call,) = state.submit(shut)
+    state.start(call)
+    close = Close(cause="cooldown", why="muted", for_s=600)
+    state.settle(call, Ended(outcome=Dead(why="bad", cause="content", close=close)))
+    state.redis.config_resetstat()
+
+    _, views = state.store.overview()
+
+    asked = sum(int(one["calls"]) for one in state.redis.info("commandstats").values())
+    assert asked < len(names) / 2, f"{asked} commands"
+    found = {view.destination: view for view in views}
+    assert list(found) == names
+    assert {name for name, view in found.items() if view.out} == {out, waits}
+    assert {name: view.waiting for name, view in found.items() if view.waiting} == {waits: 2}
+    assert found[waits].oldest_ms == old_ms, "the urgent one stands before it, and came later"
+    assert {name: view.held_why for name, view in found.items() if view.held_until_ms} == {paused: "moving house"}
+    assert {name for name, view in found.items() if view.shut} == {shut}
+    assert [view.destination for view in views if view.senders[0].used] == [out, waits, shut]
+
+    assert state.store.overview([waits, "nobody", paused])[1] == [found[waits], found[paused]]
+    assert state.store.known() == names
+
+
+def test_a_lane_that_left_the_configuration_is_shown_by_its_name_too(state: State) -> None:
+    state.pace({"old": lane("robot.r")}, {"robot.r": sender(1)})
+    for _ in range(2):
+        state.submit("old")
+    state.pace({"new": lane("robot.r")}, {"robot.r": sender(1)})
+
+    (view,) = state.store.overview(["old"])[1]
+
+    assert (view.destination, view.waiting, view.senders) == ("old", 1, ())
+    assert state.store.known() == ["new", "old"]
+    assert [one.destination for one in state.store.overview()[1]] == ["new", "old"]

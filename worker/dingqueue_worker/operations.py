@@ -10,8 +10,8 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import IO, Any
 
@@ -117,28 +117,24 @@ def _overview(
         if watch:
             _watch(desk.store, names, as_json=as_json)
             return
-        now_ms, views = desk.store.overview()
-        chosen = _named(views, names)
+        now_ms, views = desk.store.overview(names)
         if as_json:
-            show([_lane_data(view, now_ms) for view in chosen])
-        elif chosen:
-            draw(_LANE_TITLES, _lane_rows(now_ms, chosen), numbers=_LANE_NUMBERS)
-            for line in _what_to_do(chosen):
+            show([_lane_data(view, now_ms) for view in views])
+        elif views:
+            draw(_LANE_TITLES, _lane_rows(now_ms, views), numbers=_LANE_NUMBERS)
+            for line in _what_to_do(views):
                 show(f"\n{line}")
         elif not names:
             show(_NO_LANES)
-    _require_lanes(names, [view.destination for view in views])
+        _require_lanes(names, {view.destination for view in views}, desk.store)
 
 
-def _named(views: Sequence[LaneView], names: Sequence[str]) -> list[LaneView]:
-    return [view for view in views if not names or view.destination in names]
-
-
-def _require_lanes(names: Sequence[str], known: Sequence[str]) -> None:
+def _require_lanes(names: Sequence[str], there: Collection[str], store: Store) -> None:
     """Exit code 3 where none of the named lanes is there, 1 where some are."""
-    missing = [name for name in names if name not in known]
+    missing = [name for name in names if name not in there]
     if not missing:
         return
+    known = store.known()
     commands = [name for name in lanes.commands if name not in known]
     close = {name: difflib.get_close_matches(name, [*known, *commands], n=1) for name in missing}
     meant = [f"did you mean {found[0]}?" for found in close.values() if found]
@@ -178,16 +174,14 @@ def _hold(
         for name in destinations:
             ends[name], calls = desk.store.hold(name, for_s=for_s, why=why)
             desk.publish(calls)
-        known = (
-            [view.destination for view in desk.store.overview()[1]] if "unknown destination" in ends.values() else []
-        )
-    if as_json:
-        show([{"destination": name, "state": end} for name, end in ends.items()])
-    else:
-        for name, end in ends.items():
-            if end != "unknown destination":
-                show(f"{name}  {end}{f' for {span(for_s)}' if end == 'paused' else ''}")
-    _require_lanes(destinations, [*known, *(name for name, end in ends.items() if end != "unknown destination")])
+        if as_json:
+            show([{"destination": name, "state": end} for name, end in ends.items()])
+        else:
+            for name, end in ends.items():
+                if end != "unknown destination":
+                    show(f"{name}  {end}{f' for {span(for_s)}' if end == 'paused' else ''}")
+        there = {name for name, end in ends.items() if end != "unknown destination"}
+        _require_lanes(destinations, there, desk.store)
 
 
 _NO_LANES = "No lanes: no worker has published its destinations here, and nothing waits."
@@ -202,11 +196,11 @@ def _watch(store: Store, names: Sequence[str], *, as_json: bool) -> None:
         live = None if as_json else stack.enter_context(Live(console=screen, auto_refresh=False, screen=False))
         while True:
             try:
-                now_ms, views = store.overview()
+                now_ms, views = store.overview(names)
                 if live:
-                    live.update(_watched(now_ms, _named(views, names), width=screen.width), refresh=True)
+                    live.update(_watched(now_ms, views, width=screen.width), refresh=True)
                 else:
-                    rows = [_lane_data(view, now_ms) for view in _named(views, names)]
+                    rows = [_lane_data(view, now_ms) for view in views]
                     show(json.dumps(rows, ensure_ascii=False))
             except StoreUnavailable as error:
                 if not live:
@@ -275,8 +269,15 @@ def _at(ms: int) -> str:
     return clock(datetime.fromtimestamp(ms / 1000, UTC))
 
 
+def _data(view: LaneView | SenderView) -> dict[str, Any]:
+    # Not `asdict`, which copies all that it finds: that took longer than asking.
+    return {field.name: getattr(view, field.name) for field in fields(view)}
+
+
 def _lane_data(view: LaneView, now_ms: int) -> dict[str, Any]:
-    return asdict(view) | {
+    return _data(view) | {
+        "senders": [_data(one) for one in view.senders],
+        "beside": [_data(one) for one in view.beside],
         "oldest_s": None if view.oldest_ms is None else (now_ms - view.oldest_ms) / 1000,
         "state": "; ".join(_lane_state(view, now_ms)),
     }
@@ -480,9 +481,9 @@ def _nothing_dead(job_ids: Sequence[str]) -> Stop:
 
 def _estimate(store: Store, letters: Sequence[DeadLetter]) -> str:
     """How long the lanes need for these jobs, in words; empty when they go at once, or no lane can tell."""
-    now_ms, views = store.overview()
-    senders = {view.destination: view.senders for view in views}
     each = Counter(letter.destination for letter in letters)
+    now_ms, views = store.overview(each)
+    senders = {view.destination: view.senders for view in views}
     needed = (drain_s(count, senders.get(name, ()), now_ms) for name, count in each.items())
     slowest = max((one for one in needed if one is not None), default=None)
     return "" if not slowest else f", about {span(slowest)} at the lanes' pace"

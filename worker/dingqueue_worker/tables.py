@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
+from rich.control import strip_control_codes
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 #: In a pipe nothing is folded to fit a screen that is not there.
 _PIPE_WIDTH = 100_000
+#: With more rows than that nobody waits until they fit a screen.
+_MOST_FITTED = 1_000
 #: A last column that is narrower than this is a tower of words.
 _LEAST_NOTE_WIDTH = 36
 
@@ -54,15 +58,36 @@ def console() -> Console:
 def draw(titles: Sequence[str], rows: Sequence[Row], *, numbers: frozenset[str] = frozenset()) -> None:
     """Print the rows."""
     screen = console()
-    drawn = picture(titles, rows, numbers=numbers, width=screen.width)
-    if sys.stdout.isatty():
-        screen.print(drawn)
+    if sys.stdout.isatty() and len(rows) <= _MOST_FITTED:
+        screen.print(picture(titles, rows, numbers=numbers, width=screen.width))
         return
-    page = Console(width=_PIPE_WIDTH, markup=False, emoji=False, highlight=False, file=io.StringIO(), color_system=None)
-    with page.capture() as captured:
-        page.print(drawn)
-    for line in captured.get().splitlines():
-        screen.file.write(f"{line.rstrip()}\n")
+    for line in plain(titles, rows, numbers=numbers):
+        screen.file.write(f"{line}\n")
+
+
+def plain(titles: Sequence[str], rows: Sequence[Row], *, numbers: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The rows as lines, one each, however long: as the table would be on a screen that is wide enough.
+
+    A table that is fitted to a screen costs a millisecond a row.
+    """
+    lines = [list(titles), *([_line(cell) for cell in (*row.cells, row.note)] for row in rows)]
+    widths = [max(map(_cells, column)) for column in zip(*lines, strict=True)]
+    right = [title in numbers for title in titles]
+    for line in lines:
+        yield "  ".join(map(_padded, line, widths, right)).rstrip()
+
+
+def _line(cell: str | Sequence[str]) -> str:
+    return " ".join(strip_control_codes("; ".join(_lines(cell))).split("\n"))
+
+
+def _cells(text: str) -> int:
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    room = " " * (width - _cells(text))
+    return room + text if right else text + room
 
 
 def _table(titles: Sequence[str], rows: Sequence[Row], numbers: frozenset[str], *, with_note: bool) -> Table:

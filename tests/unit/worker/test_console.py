@@ -8,11 +8,12 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from dingqueue_worker import cli
 from dingqueue_worker.console import Commands, Exit, Instant, Seconds
 from dingqueue_worker.located import located
-from dingqueue_worker.tables import Row, picture
+from dingqueue_worker.tables import Row, picture, plain
 
 
 def ran(body: Callable[[], Any], **options: Any) -> Any:
@@ -158,8 +159,6 @@ ROW = Row(cells=("ops", "1", ["robot.a 1/20", "robot.b 0/20"]), note=["rests unt
 
 
 def drawn(width: int) -> list[str]:
-    from rich.console import Console
-
     page = Console(width=width, file=io.StringIO(), markup=False, color_system=None)
     with page.capture() as captured:
         page.print(picture(("LANE", "WAITING", "SENDERS", "STATE"), [ROW], width=width))
@@ -181,3 +180,20 @@ def test_a_narrow_terminal_gets_all_of_it_in_lines() -> None:
     said = " ".join(line.strip() for line in lines)
     assert "waiting 1" in said
     assert "rests until noon: moving [house]" in said
+
+
+def test_in_a_pipe_it_is_the_same_table_and_no_line_is_folded() -> None:
+    titles = ("LANE", "WAITING", "SENDERS", "STATE")
+    rows = [
+        ROW,
+        Row(cells=("部署 👀", "12,345", "none"), note=["", "[bold]not a mark[/bold]", "x" * 300]),
+        Row(cells=("a-much-longer-name", "-", []), note=[]),
+    ]
+    screen = Console(width=10_000, file=io.StringIO(), markup=False, emoji=False, highlight=False)
+    with screen.capture() as page:
+        screen.print(picture(titles, rows, numbers=frozenset({"WAITING"}), width=10_000))
+
+    lines = list(plain(titles, rows, numbers=frozenset({"WAITING"})))
+
+    assert lines == [line.rstrip() for line in page.get().splitlines()]
+    assert list(plain(titles, [Row(cells=("a", "b\nc", "d\a"), note=["e"])]))[1].split() == ["a", "b", "c", "d", "e"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, TypeAlias
 
 from dingqueue_worker.outcome import EVERY_SENDER
 from dingqueue_worker.store.door import Door, ask
@@ -15,6 +15,18 @@ from dingqueue_worker.store.door import Door, ask
 _NORMAL = 4_000_000_000_000_000
 #: DingTalk bills by Beijing's calendar.
 _BILLED_IN = timezone(timedelta(hours=8))
+
+
+#: Lanes or senders of which one question asks whether there is anything to ask.
+_TOGETHER = 32
+
+_Paces: TypeAlias = Mapping[str, Mapping[str, Any]]
+#: How many wait in a lane, how many are out, and the first that waits, with its score.
+_Row: TypeAlias = tuple[int, int, Sequence[tuple[str, float]]]
+_IDLE: _Row = (0, 0, ())
+_NO_PACE: Mapping[str, Any] = {"senders": ()}
+#: Of a sender that nothing closed: until, why, broken, cause.
+_OPEN: Sequence[str | None] = (None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,35 +123,41 @@ class Figures:
 class Views(Door):
     """The fleet in pictures and numbers."""
 
-    def overview(self) -> tuple[int, list[LaneView]]:
-        """Now (ms since 1970, the server's) and every lane that the fleet knows or that has something waiting."""
+    def overview(self, destinations: Collection[str] = ()) -> tuple[int, list[LaneView]]:
+        """Now (ms since 1970, the server's) and every lane that the fleet knows or that has something waiting.
+
+        Args:
+            destinations: Only these, where they are among them; empty is all.
+        """
+        now_ms, lanes, _, _ = self._looked(destinations)
+        return now_ms, lanes
+
+    def known(self) -> list[str]:
+        """Every lane that `overview` shows, by its destination's name."""
         with self._client.pipeline(transaction=False) as pipe:
-            pipe.time()
-            pipe.hgetall(f"{self._base}pace")
-            pipe.hgetall(f"{self._base}senders")
+            pipe.hkeys(f"{self._base}pace")
             pipe.zrange(f"{self._base}due", 0, -1)
-            (seconds, micros), paces, sender_paces, due = ask(pipe.execute)
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
+            told, due = ask(pipe.execute)
+        return sorted({*told, *due})
+
+    def _looked(self, only: Collection[str]) -> tuple[int, list[LaneView], dict[str, SenderView], _Paces]:
+        """What `overview` shows, each sender as it stands, and the senders' paces."""
+        now_ms, paces, due = self._told(only)
+        sender_paces = self._sender_paces(paces.values() if only else None)
         every = self._closed([EVERY_SENDER])[EVERY_SENDER]
-        senders = self._senders({name: json.loads(text) for name, text in sender_paces.items()}, every, now_ms)
+        senders = self._senders(sender_paces, every, now_ms)
         names = sorted({*paces, *due})
-        with self._client.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.zcard(f"{self._base}lane:{name}")
-                pipe.zcard(f"{self._base}busy:{name}")
-                pipe.zrange(f"{self._base}lane:{name}", 0, 0)
-                pipe.zrange(f"{self._base}lane:{name}", _NORMAL, "+inf", byscore=True, offset=0, num=1)
-                pipe.hmget(f"{self._base}hold:{name}", "until", "why", "rests", "rests_why")
-            flat = ask(pipe.execute)
-        rows = [flat[at : at + 5] for at in range(0, len(flat), 5)]
-        # Urgent jobs stand before older ones.
-        oldest = self._submitted_ms([job_id for row in rows for job_id in {*row[2], *row[3]}])
+        # Most lanes are idle: a few questions about many at once find those that are not.
+        idle = [name for name in names if name not in due]
+        active = sorted({*due, *self._perhaps(idle, "lane:{}", "busy:{}")})
+        rows = dict(zip(active, self._in(active), strict=True))
+        oldest = self._oldest_ms(rows)
+        held = self._held(self._perhaps(names, "hold:{}"))
         lanes = []
-        for name, (waiting, out, first, normal, (paused, paused_why, rests, rests_why)) in zip(
-            names, rows, strict=True
-        ):
-            held_ms, held_why = max((int(paused or 0), paused_why or ""), (int(rests or 0), rests_why or ""))
-            pace = json.loads(paces.get(name, '{"senders": []}'))
+        for name in names:
+            waiting, out, _ = rows.get(name, _IDLE)
+            held_ms, held_why = held.get(name, (0, ""))
+            pace = paces.get(name, _NO_PACE)
             main = pace["routes"][pace["first"]["send"]]["senders"] if "routes" in pace else pace["senders"]
             own = tuple(senders[sender] for sender in main if sender in senders)
             lanes.append(
@@ -147,7 +165,7 @@ class Views(Door):
                     destination=name,
                     waiting=waiting,
                     out=out,
-                    oldest_ms=min((oldest[one] for one in {*first, *normal} if one in oldest), default=None),
+                    oldest_ms=oldest.get(name),
                     held_until_ms=held_ms or None,
                     held_why=held_why,
                     drain_s=drain_s(waiting, own, now_ms),
@@ -157,7 +175,86 @@ class Views(Door):
                     ),
                 )
             )
-        return now_ms, lanes
+        return now_ms, lanes, senders, sender_paces
+
+    def _told(self, only: Collection[str]) -> tuple[int, _Paces, set[str]]:
+        """Now, what the fleet says of its lanes, and those where something is due."""
+        chosen = sorted({*only})
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            if chosen:
+                pipe.hmget(f"{self._base}pace", chosen)
+                for name in chosen:
+                    pipe.zscore(f"{self._base}due", name)
+                (seconds, micros), texts, *scores = ask(pipe.execute)
+                told = {name: text for name, text in zip(chosen, texts, strict=True) if text}
+                due = {name for name, score in zip(chosen, scores, strict=True) if score is not None}
+            else:
+                pipe.hgetall(f"{self._base}pace")
+                pipe.zrange(f"{self._base}due", 0, -1)
+                (seconds, micros), told, found = ask(pipe.execute)
+                due = set(found)
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        return now_ms, {name: json.loads(text) for name, text in told.items()}, due
+
+    def _sender_paces(self, lanes: Iterable[Mapping[str, Any]] | None) -> _Paces:
+        """The paces of these lanes' senders; None is of all."""
+        key = f"{self._base}senders"
+        if lanes is None:
+            told: Any = ask(lambda: [self._client.hgetall(key)])[0]
+        else:
+            names = sorted({sender for pace in lanes for sender in pace["senders"]})
+            texts: Any = ask(lambda: self._client.hmget(key, names)) if names else []
+            told = {name: text for name, text in zip(names, texts, strict=True) if text}
+        return {name: json.loads(text) for name, text in told.items()}
+
+    def _perhaps(self, names: Sequence[str], *keys: str) -> list[str]:
+        """Without those of which surely none of these keys is there. Asked for many at once: a command for each costs more."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for at in range(0, len(names), _TOGETHER):
+                pipe.exists(*(self._base + key.format(name) for name in names[at : at + _TOGETHER] for key in keys))
+            found = ask(pipe.execute)
+        return [
+            name
+            for place, there in enumerate(found)
+            if there
+            for name in names[place * _TOGETHER : (place + 1) * _TOGETHER]
+        ]
+
+    def _in(self, names: Sequence[str]) -> list[_Row]:
+        """How many wait in each lane, how many are out, and what stands first."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcard(f"{self._base}lane:{name}")
+                pipe.zcard(f"{self._base}busy:{name}")
+                pipe.zrange(f"{self._base}lane:{name}", 0, 0, withscores=True)
+            flat = ask(pipe.execute)
+        return list(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
+
+    def _oldest_ms(self, rows: Mapping[str, _Row]) -> dict[str, int]:
+        """When the job was submitted that has waited longest in each lane."""
+        first = {name: [str(row[2][0][0])] for name, row in rows.items() if row[2]}
+        # Urgent jobs, and those in mid-steps, stand before older ones.
+        passed = [name for name, row in rows.items() if row[2] and row[2][0][1] < _NORMAL]
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in passed:
+                pipe.zrange(f"{self._base}lane:{name}", _NORMAL, "+inf", byscore=True, offset=0, num=1)
+            for name, normal in zip(passed, ask(pipe.execute), strict=True):
+                first[name] += normal
+        submitted = self._submitted_ms([job_id for ids in first.values() for job_id in ids])
+        times = {name: [submitted[one] for one in ids if one in submitted] for name, ids in first.items()}
+        return {name: min(found) for name, found in times.items() if found}
+
+    def _held(self, names: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """Until when each lane rests by itself, and why; 0 where it does not."""
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hmget(f"{self._base}hold:{name}", "until", "why", "rests", "rests_why")
+            rows = ask(pipe.execute)
+        return {
+            name: max((int(paused or 0), paused_why or ""), (int(rests or 0), rests_why or ""))
+            for name, (paused, paused_why, rests, rests_why) in zip(names, rows, strict=True)
+        }
 
     def figures(self) -> Figures:
         """The whole fleet in numbers: a few round trips, O(lanes and senders), and nothing is written.
@@ -165,10 +262,7 @@ class Views(Door):
         Raises:
             StoreUnavailable: Redis did not answer.
         """
-        now_ms, lanes = self.overview()
-        texts: Any = ask(lambda: [self._client.hgetall(f"{self._base}senders")])[0]
-        paces: Mapping[str, Mapping[str, Any]] = {name: json.loads(text) for name, text in texts.items()}
-        senders = self._senders(paces, self._closed([EVERY_SENDER])[EVERY_SENDER], now_ms)
+        now_ms, lanes, senders, paces = self._looked(())
         known = self.counts()
         names = {lane.destination for lane in lanes} | {
             field.split(":")[2] for field in known if field.startswith("accepted:")
@@ -226,35 +320,29 @@ class Views(Door):
         flat: Any = ask(lambda: self._client.hgetall(f"{self._base}counts"))
         return {field: int(value) for field, value in flat.items()}
 
-    def _closed(self, names: Sequence[str]) -> dict[str, list[str | None]]:
+    def _closed(self, names: Sequence[str]) -> dict[str, Sequence[str | None]]:
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.hmget(f"{self._base}sender:{name}:closed", "until", "why", "broken", "cause")
             return dict(zip(names, ask(pipe.execute), strict=True))
 
-    def _senders(
-        self, paces: Mapping[str, Mapping[str, Any]], every: Sequence[str | None], now_ms: int
-    ) -> dict[str, SenderView]:
-        names = list(paces)
-        closed = self._closed(names)
+    def _senders(self, paces: _Paces, every: Sequence[str | None], now_ms: int) -> dict[str, SenderView]:
+        closed = self._closed(self._perhaps(sorted({*paces, *self._apps(paces)}), "sender:{}:closed"))
         # An app's own entry has no window: it only says what closes all of its interfaces.
-        names = [name for name in names if paces[name]["windows"]]
+        names = [name for name in paces if paces[name]["windows"]]
         slowest = {name: min(paces[name]["windows"], key=lambda window: window[0] / window[1]) for name in names}
-        with self._client.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.zcount(f"{self._base}sender:{name}:{slowest[name][1]}", f"({now_ms}", "+inf")
-            used = ask(pipe.execute)
+        used = self._used({name: f"{name}:{window_ms}" for name, (_, window_ms) in slowest.items()}, now_ms)
         views = {}
-        for name, permits in zip(names, used, strict=True):
+        for name in names:
             app = paces[name].get("of", "")
-            ways = {name: closed[name], EVERY_SENDER: every} | ({app: closed[app]} if app in closed else {})
+            ways = {name: closed.get(name, _OPEN), EVERY_SENDER: every} | ({app: closed.get(app, _OPEN)} if app else {})
             closed_as = max(ways, key=lambda way: int(ways[way][0] or 0))
             until, why, broken, cause = ways[closed_as]
             limit, window_ms = slowest[name]
             shut = until is not None and int(until) > now_ms
             views[name] = SenderView(
                 name=name,
-                used=permits,
+                used=used.get(name, 0),
                 limit=limit,
                 window_ms=window_ms,
                 closed_until_ms=int(until) if until is not None and shut else None,
@@ -264,6 +352,19 @@ class Views(Door):
                 closed_as=closed_as if shut or broken == "1" else "",
             )
         return views
+
+    @staticmethod
+    def _apps(paces: _Paces) -> set[str]:
+        return {pace["of"] for pace in paces.values() if pace.get("of")}
+
+    def _used(self, windows: Mapping[str, str], now_ms: int) -> dict[str, int]:
+        """How many permits count now, by the sender's name; without those that have none."""
+        asked = {*self._perhaps(list(windows.values()), "sender:{}")}
+        names = [name for name, window in windows.items() if window in asked]
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zcount(f"{self._base}sender:{windows[name]}", f"({now_ms}", "+inf")
+            return dict(zip(names, ask(pipe.execute), strict=True))
 
     def _submitted_ms(self, job_ids: Sequence[str]) -> dict[str, int]:
         with self._client.pipeline(transaction=False) as pipe:
