@@ -86,6 +86,8 @@ class _Client(redis.Redis):
         except redis.ResponseError as error:
             if isinstance(error, redis.ReadOnlyError) or str(error).startswith("NOREPLICAS"):
                 self.connection_pool.disconnect(inuse_connections=False)
+                if self.connection is not None:
+                    self.connection.disconnect()  # type: ignore[no-untyped-call]  # it has none
             raise
 
 

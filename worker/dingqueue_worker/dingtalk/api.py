@@ -11,7 +11,6 @@ from urllib.parse import quote_plus, urlencode
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
 
 from dingqueue.files.limits import MediaType
 from dingqueue.tracing import Spans
@@ -24,6 +23,9 @@ from dingqueue_worker.watched import (
     NETWORK_ERRORS,
     NOT_SENT,
     UNANSWERED,
+    Pool,
+    Reply,
+    TlsPool,
     bottom,
     exchange,
     mask_library_logs,
@@ -44,8 +46,6 @@ _SAFE_HEADERS = {
     "User-Agent": "dingqueue",
 }
 _JSON_HEADERS = _SAFE_HEADERS | {"Content-Type": "application/json; charset=utf-8"}
-#: A repeated POST behind our back is a second message.
-_NEVER_AGAIN = Retry(0, read=False)
 
 
 NO_QUERY: Mapping[str, str] = MappingProxyType({})
@@ -232,26 +232,19 @@ class Api:
     def _exchanged(
         self, request: _Request, host: _Host, hide: Iterable[Secret | None], total_timeout_s: float | None
     ) -> Answer | NoAnswer:
-        timeout = Timeout(connect=self._connect_timeout_s, read=total_timeout_s or self._read_timeout_s)
         with exchange(total_timeout_s or self._total_timeout_s) as one:
             try:
                 way = self._adapter.way_to(host)
-                # Not requests' own `send`: what it prepares and wraps costs as much as the request.
-                response = way.pool.urlopen(
+                reply = way.pool.once(
                     request.method,
                     way.before + request.target,
                     body=request.body,
                     headers=request.headers,
-                    retries=_NEVER_AGAIN,
-                    redirect=False,
-                    assert_same_host=False,
-                    preload_content=False,
-                    timeout=timeout,
+                    connect_timeout_s=self._connect_timeout_s,
+                    read_timeout_s=total_timeout_s or self._read_timeout_s,
+                    most_bytes=MAX_ANSWER_BYTES + 1,
                 )
-                try:
-                    return _answer(response, hide)
-                finally:
-                    response.close()
+                return _answer(reply, hide)
             except NETWORK_ERRORS as error:
                 kind = type(bottom(error)).__name__
                 if one.left:
@@ -306,20 +299,17 @@ def _json_request(method: str, target: str, body: bytes | None, headers: Mapping
     )
 
 
-def _answer(response: BaseHTTPResponse, hide: Iterable[Secret | None]) -> Answer:
-    body = bytearray()
-    while len(body) <= MAX_ANSWER_BYTES and (chunk := response.read(MAX_ANSWER_BYTES)):
-        body += chunk
+def _answer(reply: Reply, hide: Iterable[Secret | None]) -> Answer:
     # "-sig": a byte order mark is not JSON. "replace": an answer in another encoding is still an answer.
-    text = bytes(body[:MAX_ANSWER_BYTES]).decode("utf-8-sig", "replace")
+    text = reply.body[:MAX_ANSWER_BYTES].decode("utf-8-sig", "replace")
     for secret in hide:
         if secret and secret.reveal():  # a far side that echoes what it was given must not make us repeat it
             text = text.replace(secret.reveal(), "***").replace(quote_plus(secret.reveal()), "***")
     return Answer(
-        status=response.status,
-        content_type=response.headers.get("Content-Type", ""),
+        status=reply.status,
+        content_type=reply.headers.get("Content-Type", ""),
         body=text,
-        date=response.headers.get("Date"),
+        date=reply.headers.get("Date"),
     )
 
 
@@ -356,7 +346,7 @@ def _host(url: str) -> _Host:
 class _Way:
     """The connections to a host. Before every target stands the base URL's path, or all of it for a proxy to read."""
 
-    pool: HTTPConnectionPool
+    pool: Pool | TlsPool
     before: str
 
 
@@ -374,7 +364,7 @@ class _Adapter(HTTPAdapter):
             proxies = dict(host.proxies)
             base = requests.Request("GET", host.url).prepare()
             above: Any = self  # its type stub knows neither
-            pool: HTTPConnectionPool = above.get_connection_with_tls_context(
+            pool: Pool | TlsPool = above.get_connection_with_tls_context(
                 base, host.verify, proxies=proxies, cert=host.cert
             )
             above.cert_verify(pool, host.url, host.verify, host.cert)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, assert_never
+
+import redis
 
 from dingqueue.contract import Job, Kind, from_wire
 from dingqueue.lanes import Call, Lanes, Submitted, calls_from
@@ -82,6 +85,10 @@ class Released:
 Start: TypeAlias = Started | Stale
 
 
+class _Here(threading.local):
+    patient: redis.Redis | None = None
+
+
 class Attempts(Door):
     """The lanes, from the side of who carries jobs out."""
 
@@ -89,6 +96,7 @@ class Attempts(Door):
         super().__init__(url, prefix=prefix, clock_ms=clock_ms)
         # A settle that Redis did not hear would be a double later. It is fenced by its grant, so repeating it is safe.
         self._patient = connect(url, retry=Patience(patience_s))
+        self._here = _Here()
         self.lanes = Lanes(self._client, prefix=prefix, clock_ms=clock_ms)
         self._start = self._script("start.lua")
         self._settle = self._script("settle.lua", "ending.lua", client=self._patient)
@@ -99,6 +107,13 @@ class Attempts(Door):
         """Let go of the connections."""
         super().close()
         self._patient.close()
+
+    def _own(self) -> redis.Redis:
+        """This thread's own connection: to take one from the pool and look whether it stands costs as much as the command."""
+        here = self._here
+        if here.patient is None:
+            here.patient = self._patient.client()  # type: ignore[no-untyped-call]  # it has none
+        return here.patient
 
     def submit(self, job: Job) -> Submitted:
         """Store a job of the fleet's own, like an application's.
@@ -150,7 +165,7 @@ class Attempts(Door):
             StoreUnavailable: Redis stayed away for `patience_s`; the lease will end and the attempt count as unknown.
         """
         row = _row(ended, step=step, wait_s=wait_s, most=most, notes=notes)
-        reply = ask(lambda: self._settle(job_id, grant, *row, on_ms, kind))
+        reply = ask(lambda: self._settle(job_id, grant, *row, on_ms, kind, client=self._own()))
         if reply[0] == "stale":
             _, state, calls, events, ahead = reply
             return Stale(state=state, calls=calls_from(calls), events=events_from(events), ahead=_ahead(ahead))
@@ -209,7 +224,7 @@ def _started(reply: Reply) -> Started:
         step=int(step),
         attempts=int(attempts),
         fails=int(fails),
-        notes=json.loads(notes),
+        notes=json.loads(notes) if notes != "{}" else {},
     )
 
 
@@ -244,9 +259,16 @@ def _row(ended: Ended, *, step: int, wait_s: float, most: int, notes: Mapping[st
             assert_never(other)
     return (
         verdict, step, ended.steps, int(sent), round(wait_s * 1000), most, why, cause,
-        json.dumps(receipt, ensure_ascii=False), json.dumps({**notes, **ended.notes}, ensure_ascii=False),
-        *_close_row(outcome.close), json.dumps(_more(ended), ensure_ascii=False),
+        _json(receipt), _json({**notes, **ended.notes}), *_close_row(outcome.close), _json(_more(ended)),
     )  # fmt: skip
+
+
+#: Kept, since `json.dumps` makes one anew at each call that asks for other than its usual.
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def _json(fields: Mapping[str, Any]) -> str:
+    return _encode(fields) if fields else "{}"
 
 
 def _more(ended: Ended) -> dict[str, Any]:
