@@ -54,3 +54,18 @@ def test_a_server_that_may_only_read_for_a_while_hears_it_later() -> None:
         assert isinstance(settled, Settled)
         assert state.state_of(job_id) == "delivered"
         store.close()
+
+
+def test_a_threads_own_connection_that_was_cut_is_made_anew() -> None:
+    with Server() as server:
+        state = State(server.url, "t:")
+        state.pace({"ops": lane("robot.ops")}, {"robot.ops": sender(limit=3, window_ms=10_000)})
+        store = Store(server.url, prefix="t:", clock_ms=state.clock, patience_s=10.0)
+        for _ in range(2):
+            job_id, (call,) = state.submit()
+            state.start(call, lease_ms=LEASE_MS)
+
+            assert isinstance(settle(store, job_id, call.grant), Settled)
+
+            state.redis.client_kill_filter(_type="normal", skipme=True)
+        store.close()

@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -69,6 +70,31 @@ def no_answer(url: str, **more: Any) -> NoAnswer:
 
 
 # --- What is sent -------------------------------------------------------------------------------------------------
+
+
+def test_a_message_leaves_in_one_packet() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        an_api(f"http://127.0.0.1:{server.getsockname()[1]}") as api,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        posted = thread.submit(post, api)
+        connection, _ = server.accept()
+        with connection:
+            packet = connection.recv(65_536)
+            connection.sendall(OK.data)
+            posted.result(10)
+
+    assert packet.startswith(b"POST /robot/send?")
+    assert packet.endswith(BODY)
+
+
+def test_a_body_of_any_size_arrives_whole() -> None:
+    for size_bytes in (watched.MAX_GATHERED_BYTES - 1, watched.MAX_GATHERED_BYTES, 3 * watched.MAX_GATHERED_BYTES):
+        with RawServer(OK) as server, an_api(server.url) as api:
+            post(api, b"x" * size_bytes)
+
+        assert server.requests[0].body == b"x" * size_bytes
 
 
 def test_the_request_is_dingtalks_own() -> None:
@@ -489,6 +515,15 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
             assert post(api).status == 200
 
     assert proxy.requests[0].target.startswith("http://dingtalk.example/robot/send?access_token=")
+
+
+def test_a_proxy_hears_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    with RawServer(OK) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.replace("//", "//user:word@"))
+        with an_api("http://dingtalk.example") as api:
+            post(api)
+
+    assert proxy.requests[0].headers["proxy-authorization"] == "Basic dXNlcjp3b3Jk"
 
 
 def test_tls_goes_through_a_proxys_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
