@@ -21,7 +21,7 @@ _Consumer: Any = CeleryConsumer
 #: Longest time that an event waits for others. Each carries its own time, so Flower shows the same.
 EVERY_S = 0.2
 #: Events in one message, if that many come sooner.
-MOST = 100
+MOST = 300
 
 
 class Consumer(_Consumer):  # type: ignore[misc]  # see above
