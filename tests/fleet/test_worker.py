@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from dingqueue_worker.sandbox.client import Space
 from support.events import Events
 from support.fleet import Fleet
 from support.sentinels import lone_sentinel
-from support.waiting import wait_for
+from support.waiting import pass_s, wait_for
 
 CONFIG = """
 [robots]
@@ -35,6 +36,8 @@ total_timeout_s = 1.5
 call_lease_s = 1.0
 max_attempts = 3
 """
+#: Of an attempt: two whole requests and three seconds.
+LEASE_S = 6.0
 
 
 @pytest.fixture
@@ -161,6 +164,77 @@ def test_a_kill_in_mid_request_is_an_unknown_end_and_the_job_arrives(fleet: Flee
     came = space.messages(robot="ops", state="any")
     assert [one.uuid for one in came] == [job_id, job_id]
     assert [one.state for one in came] == ["accepted", "double"], "DingTalk is given the same id to drop the double"
+
+
+def killed_before(fleet: Fleet, job_id: str) -> None:
+    """A worker that is gone between the end of one request and the next, which is this job's."""
+    worker = fleet.worker(
+        app="support.killed_between",
+        env={"PYTHONPATH": str(Path(__file__).parents[1]), "DIES_BEFORE": job_id},
+    )
+    assert worker.child.wait(30) == -signal.SIGKILL
+
+
+def test_a_kill_before_a_begun_attempt_sends_is_an_unknown_end_after_its_lease(fleet: Fleet, space: Space) -> None:
+    job_ids = fleet.client.send_many([send_job("ops", f"message {number}") for number in range(3)])
+
+    killed_before(fleet, job_ids[1])
+
+    assert [fleet.status(job_id).state for job_id in job_ids] == ["delivered", "sending", "waiting"]
+    assert (fleet.status(job_ids[1]).attempts, fleet.status(job_ids[1]).unknowns) == (0, 0)
+    assert [message.text for message in space.messages(1)] == ["message 0"]
+
+    fleet.workers(1)
+    statuses = fleet.wait_for_end(*job_ids)
+
+    assert [(one.state, one.attempts, one.unknowns) for one in statuses] == [
+        ("delivered", 1, 0), ("delivered", 2, 1), ("delivered", 1, 0),
+    ]  # fmt: skip
+    assert [message.text for message in space.messages(3, state="any")] == [f"message {number}" for number in range(3)]
+    # Longer than a call's lease: the lane waited for the end of an attempt's.
+    assert statuses[1].ended_at
+    assert statuses[0].ended_at
+    assert (statuses[1].ended_at - statuses[0].ended_at).total_seconds() >= LEASE_S
+
+
+def test_what_may_not_wonder_is_never_begun_so_and_a_kill_loses_only_its_call(fleet: Fleet, space: Space) -> None:
+    job_ids = fleet.client.send_many([send_job("ops", f"message {number}", on_unknown="hold") for number in range(3)])
+
+    killed_before(fleet, job_ids[1])
+
+    assert [fleet.status(job_id).state for job_id in job_ids] == ["delivered", "called", "waiting"]
+
+    fleet.workers(1)
+    statuses = fleet.wait_for_end(*job_ids)
+
+    assert [(one.state, one.attempts, one.unknowns) for one in statuses] == [("delivered", 1, 0)] * 3
+    assert [message.text for message in space.messages(3, state="any")] == [f"message {number}" for number in range(3)]
+    assert fleet.store.counts()["lost_calls:ops"] >= 1
+
+
+def test_a_thread_does_not_go_on_while_the_broker_is_away_and_goes_on_again(space: Space) -> None:
+    """Nobody would hear of it meanwhile: Flower's events go through the broker."""
+    space.robot("token-ops", name="ops")
+    space.robot("token-dev", name="dev")
+    space.fault("slow", delay_s=0.2, sender="ops")
+    with Server(durable=False) as broker, Fleet(CONFIG, oapi_url=space.oapi_url, broker_url=broker.url) as fleet:
+        job_ids = fleet.client.send_many([send_job("ops", f"message {number}") for number in range(15)])
+        (worker,) = fleet.workers(1)
+        space.messages(2)
+
+        broker.kill()
+        worker.wait_until_says("Connection to broker lost")
+        begun = len(space.messages(state="any"))
+        pass_s(1.5)
+        left = 15 - len(space.messages(state="any"))
+        assert left >= 15 - begun - 2, "only what was in the air when it was noticed"
+
+        broker.start()
+        assert {status.state for status in fleet.wait_for_end(*job_ids)} == {"delivered"}
+        assert [message.text for message in space.messages(15, state="any")] == [f"message {n}" for n in range(15)]
+        with redis.Redis(port=broker.port, decode_responses=True) as server:
+            pushed = server.info("commandstats")["cmdstat_lpush"]["calls"]
+        assert pushed <= left / 2, f"{pushed} messages for {left} jobs"
 
 
 def test_gevent_is_refused_with_a_reason(fleet: Fleet) -> None:
