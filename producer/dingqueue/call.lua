@@ -23,7 +23,7 @@
 --   expiry               zset   job that may still wait -> not worth sending after, ms
 --   due                  zset   lane with something waiting -> when somebody must look, ms
 --   turns:<sender>       zset   lane that waits for a shared sender -> its turn
---   sender:<s>:<window>  zset   permit "<job>/<grant>" -> counts until, ms
+--   sender:<s>:<window>  zset   permit "<job>/<grant>" -> counts until, ms; what has ended goes when it seems full
 --   sender:<s>:<yyyymm>  string permits of a calendar month (Beijing's, as DingTalk bills); <s> may be a quota's name
 --   sender:<s>:closed    hash   {until, cause, why, since, mark, probe, probe_until}; <s> = * closes all
 --   sender:<s>:faults    string proofs of misconfiguration since the last success
@@ -177,7 +177,8 @@ local function stamp_permit(sender, permit, counts_from)
     local key = window_key(sender, window)
     local lasts = counts_from - now + window[2]
     redis.call('ZADD', key, int(counts_from + window[2]), permit)
-    -- As long as its longest permit, which may be another one; and longer, so that this need not be said each time.
+    -- As long as its longest permit, which may be another one; and longer, so that this need not be said each time. What
+    -- a script stamps it does not take back: the key stays, and what is known of its end.
     lasting[key] = lasting[key] or redis.call('PTTL', key)
     if lasting[key] < lasts then
       lasting[key] = lasts + CALL_LEASE_CAP_MS
@@ -248,11 +249,7 @@ local function give_permit_back(sender, id, grant)
   local permit = id .. '/' .. grant
   local pace = sender_pace(sender)
   if not pace then return end
-  for _, window in ipairs(pace.windows) do
-    local key = window_key(sender, window)
-    redis.call('ZREM', key, permit)
-    lasting[key] = nil                                      -- without permits it is gone, and so is its end
-  end
+  for _, window in ipairs(pace.windows) do redis.call('ZREM', window_key(sender, window), permit) end
   uncount_month(sender, id)
   for _, one in ipairs(closings(sender)) do
     if one.probe == permit then drop_probe(one) end
@@ -289,6 +286,9 @@ local function spent_until(sender, pace, urgent)
   return used >= (urgent and pace.month or pace.month - (pace.month_reserve or 0)) and ends or nil
 end
 
+-- Once more: Lua looks for what a function takes from above among all that stands between, at each run.
+local base, now, now_ms, int = base, now, now_ms, int
+
 -- Has the sender room for the lane's first job? nil, or when to look again. `ahead` lanes go before this one.
 local function full_until(sender, urgent, ahead)
   local pace = sender_pace(sender)
@@ -300,10 +300,7 @@ local function full_until(sender, urgent, ahead)
     local most = most_of(window, pace, urgent)
     local used = redis.call('ZCARD', key)
     -- Permits that have ended are swept only where they seem to fill it: so there are never more than it takes.
-    if used + ahead >= most and redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms) > 0 then
-      lasting[key] = nil
-      used = redis.call('ZCARD', key)
-    end
+    if used + ahead >= most then used = used - redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms) end
     local over = used + ahead - most                                -- permits that must end first, less one
     if over >= 0 then
       local first = redis.call('ZRANGE', key, int(math.min(over, used - 1)), int(math.min(over, used - 1)), 'WITHSCORES')
@@ -390,14 +387,15 @@ end
 
 -- The job is out until its lease ends.
 local function lend(id, destination, name, ends)
-  redis.call('ZADD', base .. 'busy:' .. destination, int(ends), id)
-  redis.call('ZADD', base .. 'leases', int(ends), id)
+  ends = int(ends)
+  redis.call('ZADD', base .. 'busy:' .. destination, ends, id)
+  redis.call('ZADD', base .. 'leases', ends, id)
   if name then
     local pace = lane_pace(destination)
     local route = pace and pace.routes and pace.routes[name]
     local key = base .. 'busy:' .. destination .. '/' .. name
     -- A limit that the pace does not name (any more) still holds whom it counted when they were called.
-    if route and route.in_flight then redis.call('ZADD', key, int(ends), id) else redis.call('ZADD', key, 'XX', int(ends), id) end
+    if route and route.in_flight then redis.call('ZADD', key, ends, id) else redis.call('ZADD', key, 'XX', ends, id) end
   end
 end
 
@@ -554,7 +552,7 @@ local function look(destination, most)
   end
 
   -- Until when the lane itself lets nobody go, whoever is first: it is held, or as many are out as may be. Else nil.
-  local rests, out, first_back = nil, nil, math.huge
+  local rests, out, first_back
   local function shut_until()
     if not out then rests, out = held_until(destination) or false, redis.call('ZCARD', busy) end
     if rests then return rests end
@@ -625,7 +623,7 @@ local function look(destination, most)
         leave_turns(destination, senders)
         local ready = math.min(math.max(planned, tonumber(record.submitted_ms), tonumber(record.at_ms or 0)), now)
         local back = give(id, record, destination, sender, name, ready)
-        given, out, planned, first_back = given + 1, out + 1, now, math.min(first_back, back)
+        given, out, planned, first_back = given + 1, out + 1, now, math.min(first_back or back, back)
       end
     end
   end
@@ -700,8 +698,8 @@ if went_back > 0 then move_back(went_back) end
 local function next_look()
   local soonest
   for _, name in ipairs({'due', 'leases', 'later', 'expiry'}) do
-    local first = redis.call('ZRANGE', base .. name, '0', '0', 'WITHSCORES')[2]
-    if first and (not soonest or tonumber(first) < soonest) then soonest = tonumber(first) end
+    local first = tonumber(redis.call('ZRANGE', base .. name, '0', '0', 'WITHSCORES')[2] or nil)
+    if first and (not soonest or first < soonest) then soonest = first end
   end
   if not soonest then return -1 end
   return math.max(soonest - now, 0)
