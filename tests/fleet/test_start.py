@@ -51,6 +51,7 @@ OF_OTHERS = {
     "opentelemetry.exporter",
     "prometheus_client",
     "prompt_toolkit",
+    "pydantic",
     "rich",
     "starlette",
     "tornado",
