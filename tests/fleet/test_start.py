@@ -51,7 +51,6 @@ OF_OTHERS = {
     "opentelemetry.exporter",
     "prometheus_client",
     "prompt_toolkit",
-    "pydantic",
     "rich",
     "starlette",
     "tornado",

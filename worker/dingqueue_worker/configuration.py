@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from datetime import date, time
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
 
 from dingqueue.addresses import check_broker, is_redis, redis_address, scheme_of
 from dingqueue.environment import resolved, resolved_files_url
@@ -28,7 +30,6 @@ from dingqueue_worker.files.addresses import checked_host
 from dingqueue_worker.health import host_and_port
 from dingqueue_worker.settings import App, Destination, Fleet, Organisation, Person, Robot, Secret, Settings
 from dingqueue_worker.telemetry import Form, form_of
-from dingqueue_worker.written import Fault, Table, above_zero, flag, holds, many, one_of, that, whole, words
 
 DEFAULT_CONFIG = "dingqueue.toml"
 DEFAULT_OAPI_URL = "https://oapi.dingtalk.com"
@@ -102,27 +103,38 @@ def load(environ: Mapping[str, str]) -> Settings:
 # --- What the file may hold: a field's description is what a wrong value is told ----------------------------------
 
 
-def _id(value: object) -> str:
-    """Ids and mobiles of digits are often written without quotes."""
-    return words(str(value) if isinstance(value, int) and not isinstance(value, bool) else value)
-
-
-def _short_id(value: object) -> str:
-    found = _id(value)
-    if len(found) > MAX_USER_ID_CHARS:
-        raise ValueError
-    return found
-
-
-def _department(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError
+def _number(value: object) -> object:
+    """``${NAME}`` gives text; a number in it is a number."""
+    if not isinstance(value, str):
+        return value
+    for kind in (int, float):
+        try:
+            return kind(value.strip())
+        except ValueError:
+            continue
     return value
 
 
-def _keywords(value: object) -> tuple[str, ...]:
-    found: tuple[str, ...] = _MANY_KEYWORDS([value] if isinstance(value, str) else value)
-    return found
+def _id(value: object) -> object:
+    """Ids and mobiles of digits are often written without quotes."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("expected each only once, found one twice")
+    return values
+
+
+def _visible(text: str) -> str:
+    stripped = text.strip()
+    if not stripped or not stripped.isprintable():
+        raise ValueError
+    return stripped
 
 
 def _fitting(text: str) -> str:
@@ -162,87 +174,106 @@ def _host(text: str) -> str:
         raise ValueError from None
 
 
-_MANY_KEYWORDS = many(that(words, _fitting), most=_MOST_KEYWORDS)
+Text: TypeAlias = Annotated[str, Strict(), AfterValidator(_visible)]
+Id: TypeAlias = Annotated[Text, BeforeValidator(_id)]
+Keyword: TypeAlias = Annotated[Text, AfterValidator(_fitting)]
+Count: TypeAlias = Annotated[int, Strict(), BeforeValidator(_number)]
+Seconds: TypeAlias = Annotated[float, Strict(), BeforeValidator(_number), Field(gt=0, le=366 * 86_400)]
+Names: TypeAlias = Annotated[tuple[Text, ...], AfterValidator(_distinct)]
+
 _SECONDS = "a number of seconds above 0"
-_seconds = above_zero(366 * 86_400)
-_names = many(words)
 
 
-class _Robot(Table):
-    token: str = holds(words, "the robot's access_token, or its whole webhook URL")
-    secret: str | None = holds(words, "the robot's SEC… text; leave the key out where it does not sign", None)
-    keyword: tuple[str, ...] = holds(_keywords, f"a keyword, or a list of up to {_MOST_KEYWORDS}", ())
-    limit: int = holds(whole(1, 100_000), "a whole number of messages from 1 to 100000", 20)
-    window_s: float = holds(_seconds, _SECONDS, 60.0)
-    cooldown_s: float = holds(_seconds, _SECONDS, 600.0)
-    urgent_reserve: int = holds(whole(0), "a whole number, less than the robot's limit", 0)
-    organisation: str | None = holds(words, "a name of [organisations]", None)
+class _Table(BaseModel):
+    # Built at its first use: most files have no more than robots, destinations and people.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, defer_build=True)
+
+    def given(self) -> dict[str, Any]:
+        """What the file says; the rest is the settings' own default."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-class _App(Table):
-    app_key: str = holds(words, "the app's key (Client ID)")
-    app_secret: str = holds(words, "the app's secret (Client Secret)")
-    agent_id: int | None = holds(whole(1), "the app's AgentId, a whole number", None)
-    robot_code: str | None = holds(words, "the robotCode of the app's robot", None)
-    token_by: Literal["oauth2", "gettoken", "corpid"] = holds(
-        one_of("oauth2", "gettoken", "corpid"),
-        '"oauth2", "gettoken" or "corpid" (key and secret are then a corpid and a corpsecret)',
-        "oauth2",
+class _Robot(_Table):
+    token: Text = Field(description="the robot's access_token, or its whole webhook URL")
+    secret: Text | None = Field(None, description="the robot's SEC… text; leave the key out where it does not sign")
+    keyword: Annotated[tuple[Keyword, ...], BeforeValidator(_one_or_many), AfterValidator(_distinct)] = Field(
+        (), max_length=_MOST_KEYWORDS, description=f"a keyword, or a list of up to {_MOST_KEYWORDS}"
     )
-    calls_per_s: int = holds(whole(1, 1_000), "a whole number of calls from 1 to 1000", 20)
-    organisation: str | None = holds(words, "a name of [organisations]", None)
-    todo_url: str | None = holds(
-        that(words, _page), "an address that begins with https://, http:// or dingtalk://, of at most 1024 bytes", None
+    limit: Count = Field(20, ge=1, le=100_000, description="a whole number of messages from 1 to 100000")
+    window_s: Seconds = Field(60, description=_SECONDS)
+    cooldown_s: Seconds = Field(600, description=_SECONDS)
+    urgent_reserve: Count = Field(0, ge=0, description="a whole number, less than the robot's limit")
+    organisation: Text | None = Field(None, description="a name of [organisations]")
+
+
+class _App(_Table):
+    app_key: Text = Field(description="the app's key (Client ID)")
+    app_secret: Text = Field(description="the app's secret (Client Secret)")
+    agent_id: Count | None = Field(None, ge=1, description="the app's AgentId, a whole number")
+    robot_code: Text | None = Field(None, description="the robotCode of the app's robot")
+    token_by: Literal["oauth2", "gettoken", "corpid"] = Field(
+        "oauth2", description='"oauth2", "gettoken" or "corpid" (key and secret are then a corpid and a corpsecret)'
     )
-    todo_creator: str | None = holds(words, "a name of [people]", None)
-
-
-class _Organisation(Table):
-    api_calls: int | None = holds(whole(1), "a whole number of calls a month, at least 1", None)
-    webhook_calls: int | None = holds(whole(1), "a whole number of messages a month, at least 1", None)
-    urgent_reserve: int = holds(whole(0), "a whole number, less than either quota", 0)
-
-
-class _Destination(Table):
-    robots: tuple[str, ...] = holds(_names, "a list of names of [robots]", ())
-    app: str | None = holds(words, "a name of [apps]", None)
-    conversation: str | None = holds(words, "the group's openConversationId (cid…)", None)
-    users: tuple[str, ...] = holds(_names, "a list of names of [people]", ())
-    departments: tuple[int, ...] = holds(
-        many(_department, distinct=False), "a list of department ids, whole numbers", ()
+    calls_per_s: Count = Field(20, ge=1, le=1_000, description="a whole number of calls from 1 to 1000")
+    organisation: Text | None = Field(None, description="a name of [organisations]")
+    todo_url: Annotated[Text, AfterValidator(_page)] | None = Field(
+        None, description="an address that begins with https://, http:// or dingtalk://, of at most 1024 bytes"
     )
-    via: Literal["robot", "notice"] = holds(one_of("robot", "notice"), '"robot" or "notice"', "robot")
-    unique: bool = holds(flag, "true or false", False)
-    overflow: Literal["wait", "digest"] = holds(one_of("wait", "digest"), '"wait" or "digest"', "wait")
-    expires_s: float = holds(_seconds, _SECONDS, 86_400.0)
-    max_waiting: int = holds(whole(1), "a whole number of jobs, at least 1", 1_000_000)
+    todo_creator: Text | None = Field(None, description="a name of [people]")
 
 
-class _Person(Table):
-    user_id: str | None = holds(_short_id, f"a DingTalk userId, of up to {MAX_USER_ID_CHARS} characters", None)
-    mobile: str | None = holds(that(_id, _mobile), "a mobile like 13800000000 or +852-91234567", None)
-    union_id: str | None = holds(words, "a DingTalk unionId", None)
+class _Organisation(_Table):
+    api_calls: Count | None = Field(None, ge=1, description="a whole number of calls a month, at least 1")
+    webhook_calls: Count | None = Field(None, ge=1, description="a whole number of messages a month, at least 1")
+    urgent_reserve: Count = Field(0, ge=0, description="a whole number, less than either quota")
 
 
-class _Fleet(Table):
-    max_attempts: int = holds(whole(1), "a whole number, at least 1", 8)
-    max_deliveries: int = holds(whole(1), "a whole number, at least 1", 5)
-    connect_timeout_s: float = holds(_seconds, _SECONDS, 3.0)
-    read_timeout_s: float = holds(_seconds, _SECONDS, 8.0)
-    total_timeout_s: float = holds(_seconds, _SECONDS, 12.0)
-    backoff_base_s: float = holds(_seconds, _SECONDS, 2.0)
-    backoff_cap_s: float = holds(_seconds, _SECONDS, 300.0)
-    call_lease_s: float = holds(_seconds, _SECONDS, 5.0)
-    keep_ended_s: float = holds(_seconds, _SECONDS, 86_400.0)
-    keep_dead_s: float = holds(_seconds, _SECONDS, 30 * 86_400.0)
-    on_dead: str | None = holds(words, "a name of [destinations]", None)
-    on_dead_hook: str | None = holds(that(words, _hook), 'a function, as "package.module:function"', None)
-    fetch_hosts: tuple[str, ...] = holds(
-        many(that(words, _host)), 'a list of hosts, "files.corp.example" or "10.0.0.5:8080"', ()
+class _Destination(_Table):
+    robots: Names = Field((), description="a list of names of [robots]")
+    app: Text | None = Field(None, description="a name of [apps]")
+    conversation: Text | None = Field(None, description="the group's openConversationId (cid…)")
+    users: Names = Field((), description="a list of names of [people]")
+    departments: tuple[Annotated[int, Strict(), Field(ge=1)], ...] = Field(
+        (), description="a list of department ids, whole numbers"
     )
-    fetch_timeout_s: float = holds(_seconds, _SECONDS, 30.0)
-    upload_timeout_s: float = holds(_seconds, _SECONDS, 60.0)
-    zip_files: bool = holds(flag, "true or false", False)
+    via: Literal["robot", "notice"] = Field("robot", description='"robot" or "notice"')
+    unique: Annotated[bool, Strict()] = Field(False, description="true or false")
+    overflow: Literal["wait", "digest"] = Field("wait", description='"wait" or "digest"')
+    expires_s: Seconds = Field(86_400, description=_SECONDS)
+    max_waiting: Count = Field(1_000_000, ge=1, description="a whole number of jobs, at least 1")
+
+
+class _Person(_Table):
+    user_id: Annotated[Id, Field(max_length=MAX_USER_ID_CHARS)] | None = Field(
+        None, description=f"a DingTalk userId, of up to {MAX_USER_ID_CHARS} characters"
+    )
+    mobile: Annotated[Id, AfterValidator(_mobile)] | None = Field(
+        None, description="a mobile like 13800000000 or +852-91234567"
+    )
+    union_id: Text | None = Field(None, description="a DingTalk unionId")
+
+
+class _Fleet(_Table):
+    max_attempts: Count = Field(8, ge=1, description="a whole number, at least 1")
+    max_deliveries: Count = Field(5, ge=1, description="a whole number, at least 1")
+    connect_timeout_s: Seconds = Field(3, description=_SECONDS)
+    read_timeout_s: Seconds = Field(8, description=_SECONDS)
+    total_timeout_s: Seconds = Field(12, description=_SECONDS)
+    backoff_base_s: Seconds = Field(2, description=_SECONDS)
+    backoff_cap_s: Seconds = Field(300, description=_SECONDS)
+    call_lease_s: Seconds = Field(5, description=_SECONDS)
+    keep_ended_s: Seconds = Field(86_400, description=_SECONDS)
+    keep_dead_s: Seconds = Field(30 * 86_400, description=_SECONDS)
+    on_dead: Text | None = Field(None, description="a name of [destinations]")
+    on_dead_hook: Annotated[Text, AfterValidator(_hook)] | None = Field(
+        None, description='a function, as "package.module:function"'
+    )
+    fetch_hosts: Annotated[tuple[Annotated[Text, AfterValidator(_host)], ...], AfterValidator(_distinct)] = Field(
+        (), description='a list of hosts, "files.corp.example" or "10.0.0.5:8080"'
+    )
+    fetch_timeout_s: Seconds = Field(30, description=_SECONDS)
+    upload_timeout_s: Seconds = Field(60, description=_SECONDS)
+    zip_files: Annotated[bool, Strict()] = Field(False, description="true or false")
 
 
 _TABLES = ("robots", "apps", "organisations", "destinations", "people", "fleet")
@@ -252,7 +283,7 @@ _PRIVATE = frozenset({"token", "secret", "app_key", "app_secret", "user_id", "mo
 #: A brace would be a hash tag, and a fleet's keys must stay in one slot.
 _NAME = re.compile(r"[\w.-]{1,64}")
 
-_Table = TypeVar("_Table", bound=Table)
+_Model = TypeVar("_Model", bound=_Table)
 
 
 @dataclass(slots=True)
@@ -269,7 +300,7 @@ class _File:
             f"{name}: no such table; {_nearest(name, _TABLES)}" for name in self.written if name not in _TABLES
         ]
 
-    def tables(self, kind: str, model: type[_Table]) -> dict[str, _Table]:
+    def tables(self, kind: str, model: type[_Model]) -> dict[str, _Model]:
         """The tables ``[kind.NAME]`` that are well formed. The names of all go to ``names``: each may be referred to."""
         tables = self.resolved.get(kind, {})
         if not isinstance(tables, Mapping):
@@ -284,19 +315,21 @@ class _File:
                 good[name] = read
         return good
 
-    def table(self, path: tuple[str, ...], table: object, model: type[_Table]) -> _Table | None:
+    def table(self, path: tuple[str, ...], table: object, model: type[_Model]) -> _Model | None:
         """One table; None, and problems, where it is malformed."""
         if not isinstance(table, Mapping):
             # Not shown: what stands here may well be a token.
             self.say(path, f"expected a table [{'.'.join(path)}], found {_shown(table, private=True)}")
             return None
-        found = model.read(table)
-        if not isinstance(found, list):
-            return found
-        for fault in found:
-            if _at(table, fault.place) is not _UNRESOLVED:
-                self.say((*path, *fault.place), self._problem(fault, path, model))
-        return None
+        try:
+            return model.model_validate(dict(table))
+        except ValidationError as error:
+            for one in error.errors(include_url=False, include_input=False):
+                inside = tuple(one["loc"])
+                if _at(table, inside) is not _UNRESOLVED:
+                    self.say((*path, *inside), self._problem(one["type"], str(one.get("ctx", {}).get("error", "")),
+                                                            path, inside, model))  # fmt: skip
+            return None
 
     def refer(self, path: tuple[str | int, ...], kind: str, name: str) -> bool:
         """Whether ``[kind.name]`` exists; a problem where it does not."""
@@ -309,18 +342,20 @@ class _File:
         """Note a problem of a key."""
         self.problems.append(f"{_dotted(path)}: {problem}")
 
-    def _problem(self, fault: Fault, path: tuple[str, ...], model: type[Table]) -> str:
-        name = str(fault.place[0])
-        if fault.kind == "unknown":
-            return f"no such setting; {_nearest(name, model.keys)}"
-        if fault.said:
-            return fault.said
-        expected = model.keys[name].expected
-        if fault.kind == "missing":
+    def _problem(
+        self, kind: str, said: str, path: tuple[str, ...], inside: tuple[int | str, ...], model: type[_Model]
+    ) -> str:
+        key = str(inside[0])
+        if kind == "extra_forbidden":
+            return f"no such setting; {_nearest(key, model.model_fields)}"
+        if said:
+            return said
+        expected = model.model_fields[key].description
+        if kind == "missing":
             return f"expected {expected}, found nothing"
-        written = _at(self.written, (*path, *fault.place))
-        hint = f"; {near}" if isinstance(written, str) and (near := _choice(written, expected)) else ""
-        return f"expected {expected}, found {_shown(written, private=name in _PRIVATE)}{hint}"
+        written = _at(self.written, (*path, *inside))
+        hint = f"; {near}" if isinstance(written, str) and (near := _choice(written, expected or "")) else ""
+        return f"expected {expected}, found {_shown(written, private=key in _PRIVATE)}{hint}"
 
 
 # --- From tables to settings --------------------------------------------------------------------------------------
@@ -453,7 +488,7 @@ def _without_app(found: _File, path: tuple[str, ...], table: _Destination) -> No
     if not table.robots:
         found.say(path, "expected robots, or an app, found neither: nothing could speak there")
     for key in ("conversation", "users", "departments", "via", "unique"):
-        if key in table.given():
+        if key in table.model_fields_set:
             found.say((*path, key), "expected an app beside it: a webhook robot speaks in its own group only")
 
 
@@ -467,7 +502,7 @@ def _with_app(found: _File, path: tuple[str, ...], table: _Destination) -> None:
         found.say(path, "expected conversation, users or robots beside the app, found none: nobody would see a message")
     if table.via != "notice":
         for key in ("departments", "unique"):
-            if key in table.given():
+            if key in table.model_fields_set:
                 found.say((*path, key), 'expected via = "notice" beside it: only work notifications have that')
     if table.via == "notice":
         if not people:
@@ -484,7 +519,11 @@ def _with_app(found: _File, path: tuple[str, ...], table: _Destination) -> None:
 def _reachable(found: _File, path: tuple[str | int, ...], name: str) -> None:
     """Somebody whom an app is to reach has an id of some kind: the others are looked up by it."""
     person = _at(found.resolved, ("people", name))
-    if name in found.names["people"] and isinstance(person, Mapping) and not person.keys() & _Person.keys.keys():
+    if (
+        name in found.names["people"]
+        and isinstance(person, Mapping)
+        and not person.keys() & _Person.model_fields.keys()
+    ):
         found.say(path, f"expected a user_id, mobile or union_id in people.{name}, found none")
 
 

@@ -11,7 +11,6 @@ import pytest
 from dingqueue_worker import configuration
 from dingqueue_worker.configuration import ConfigurationError, load
 from dingqueue_worker.settings import App, Destination, Fleet, Organisation, Person, Robot, Secret, Settings
-from dingqueue_worker.written import Table
 
 #: Planted wherever a secret may be misplaced; none of its forms may come back.
 PLANTED = "PlantedSecret0123456789"
@@ -141,16 +140,18 @@ def test_what_the_file_leaves_out_is_the_settings_own_default(read: Load) -> Non
         (configuration._Person, Person), (configuration._Fleet, Fleet), (configuration._Organisation, Organisation),
     ],
 )  # fmt: skip
-def test_every_setting_can_be_written_in_the_file_and_shows_its_real_default(model: type[Table], of: type) -> None:
+def test_every_setting_can_be_written_in_the_file_and_shows_its_real_default(
+    model: type[configuration._Table], of: type
+) -> None:
     defaults = {one.name: one.default for one in dataclasses.fields(of) if one.name != "name"}
     if of is Robot:
         defaults["keyword"] = defaults.pop("keywords")
 
-    assert model.keys.keys() == defaults.keys()
-    for name, found in model.keys.items():
-        assert found.expected
-        if not found.needed:
-            assert found.usual == defaults[name]
+    assert model.model_fields.keys() == defaults.keys()
+    for name, found in model.model_fields.items():
+        assert found.description
+        if not found.is_required():
+            assert found.default == defaults[name]
 
 
 def test_the_settings_show_no_secret(read: Load) -> None:
