@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, assert_never
 
 import redis
 
+from dingqueue.addresses import redis_address
 from dingqueue.contract import Job, Kind, from_wire
 from dingqueue.lanes import Call, Lanes, Submitted, calls_from
 from dingqueue.scripts import Argument, ClockMs, Reply
@@ -96,7 +97,7 @@ class Attempts(Door):
         super().__init__(url, prefix=prefix, clock_ms=clock_ms)
         # A settle that Redis did not hear would be a double later. It is fenced by its grant, so repeating it is safe.
         self._patient = connect(url, retry=Patience(patience_s))
-        self._here = _Here()
+        self._here, self._keeps = _Here(), redis_address(url).kind != "sentinel"
         self.lanes = Lanes(self._client, prefix=prefix, clock_ms=clock_ms)
         self._start = self._script("start.lua")
         self._settle = self._script("settle.lua", "ending.lua", client=self._patient)
@@ -109,7 +110,12 @@ class Attempts(Door):
         self._patient.close()
 
     def _own(self) -> redis.Redis:
-        """This thread's own connection: to take one from the pool and look whether it stands costs as much as the command."""
+        """This thread's own connection: to take one from the pool and look whether it stands costs as much as the command.
+
+        Not where Sentinels say who is primary: they are asked only for a connection that comes from the pool.
+        """
+        if not self._keeps:
+            return self._patient
         here = self._here
         if here.patient is None:
             here.patient = self._patient.client()  # type: ignore[no-untyped-call]  # it has none
