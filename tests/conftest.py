@@ -29,6 +29,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--backwards``: from the last test to the first. None may need the order."""
+    parser.addoption("--backwards", action="store_true", help="from the last test to the first")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Turn the order around, where that was asked for."""
+    if config.getoption("backwards"):
+        items.reverse()
+
+
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Figure:
     """Says what was measured; the run's end shows it."""
