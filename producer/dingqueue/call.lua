@@ -35,7 +35,7 @@
 -- Every key but those of waiting jobs expires.
 --
 -- Nobody comes between a script's commands: so it reads a thing once and keeps it, and writes what belongs together at
--- once. Half of its time is Lua itself, which makes all that stands here anew for each run.
+-- once. Two fifths of its time are Lua itself, which makes all that stands here anew for each run.
 
 local base = ARGV[1]
 local NORMAL = 4e15                 -- score of a job that is not urgent = NORMAL + its number
