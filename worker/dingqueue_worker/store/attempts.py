@@ -16,7 +16,7 @@ from dingqueue.lanes import Call, Lanes, Submitted, calls_from
 from dingqueue.scripts import Argument, ClockMs, Reply
 from dingqueue_worker.outcome import Accepted, Close, Dead, Delivered, Ended, Retry, Snooze, Unknown
 from dingqueue_worker.pace import Pace
-from dingqueue_worker.store.door import Door, Event, Patience, ask, connect, events_from
+from dingqueue_worker.store.door import Door, Event, Patience, ask, events_from
 
 #: A `fault` keeps a sender closed this long before the next probe, unless its configuration changes first.
 FAULT_PROBE_S = 600.0
@@ -87,7 +87,7 @@ Start: TypeAlias = Started | Stale
 
 
 class _Here(threading.local):
-    patient: redis.Redis | None = None
+    client: redis.Redis | None = None
 
 
 class Attempts(Door):
@@ -96,30 +96,39 @@ class Attempts(Door):
     def __init__(self, url: str, *, prefix: str, clock_ms: ClockMs = None, patience_s: float = 30.0) -> None:
         super().__init__(url, prefix=prefix, clock_ms=clock_ms)
         # A settle that Redis did not hear would be a double later. It is fenced by its grant, so repeating it is safe.
-        self._patient = connect(url, retry=Patience(patience_s))
+        self._patience = Patience(patience_s)
         self._here, self._keeps = _Here(), redis_address(url).kind != "sentinel"
         self.lanes = Lanes(self._client, prefix=prefix, clock_ms=clock_ms)
         self._start = self._script("start.lua")
-        self._settle = self._script("settle.lua", "ending.lua", client=self._patient)
+        self._settle = self._script("settle.lua", "ending.lua")
         self._release = self._script("release.lua", "ending.lua")
         self._pace, self._alive = self._script("pace.lua"), self._script("alive.lua")
 
-    def close(self) -> None:
-        """Let go of the connections."""
-        super().close()
-        self._patient.close()
+    def _patiently(self, *arguments: Argument) -> Reply:
+        """Settle until Redis has heard it or the patience is over.
 
-    def _own(self) -> redis.Redis:
+        Around the whole question, each time over a connection that the pool made or looked at: what redis-py repeats by
+        itself goes to the server that a connection once led to, also where Sentinels have named another one since.
+        """
+        return self._patience.call_with_retry(
+            lambda: self._settle(*arguments, client=self._own()), lambda _: self._drop_own()
+        )
+
+    def _own(self) -> redis.Redis | None:
         """This thread's own connection: to take one from the pool and look whether it stands costs as much as the command.
 
-        Not where Sentinels say who is primary: they are asked only for a connection that comes from the pool.
+        None where Sentinels say who is primary: they are asked only for a connection that comes from the pool.
         """
-        if not self._keeps:
-            return self._patient
         here = self._here
-        if here.patient is None:
-            here.patient = self._patient.client()  # type: ignore[no-untyped-call]  # it has none
-        return here.patient
+        if self._keeps and here.client is None:
+            here.client = self._client.client()  # type: ignore[no-untyped-call]  # it has none
+        return here.client
+
+    def _drop_own(self) -> None:
+        here = self._here
+        if here.client is not None:
+            here.client.close()
+            here.client = None
 
     def submit(self, job: Job) -> Submitted:
         """Store a job of the fleet's own, like an application's.
@@ -171,7 +180,7 @@ class Attempts(Door):
             StoreUnavailable: Redis stayed away for `patience_s`; the lease will end and the attempt count as unknown.
         """
         row = _row(ended, step=step, wait_s=wait_s, most=most, notes=notes)
-        reply = ask(lambda: self._settle(job_id, grant, *row, on_ms, kind, client=self._own()))
+        reply = ask(lambda: self._patiently(job_id, grant, *row, on_ms, kind))
         if reply[0] == "stale":
             _, state, calls, events, ahead = reply
             return Stale(state=state, calls=calls_from(calls), events=events_from(events), ahead=_ahead(ahead))

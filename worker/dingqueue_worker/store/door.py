@@ -58,10 +58,10 @@ class Door:
         self._base = key_base(prefix)
         self._prefix, self._clock_ms = prefix, clock_ms
 
-    def _script(self, name: str, *before: str, client: redis.Redis | None = None) -> Script:
+    def _script(self, name: str, *before: str) -> Script:
         """A script of the fleet's own, with the rule `call` and the other files before it."""
         ours = [("dingqueue_worker.scripts", file) for file in (*before, name)]
-        return Script(client or self._client, self._prefix, source(prelude(), *ours), self._clock_ms)
+        return Script(self._client, self._prefix, source(prelude(), *ours), self._clock_ms)
 
     def ping(self) -> None:
         """Ask for an answer.
@@ -105,13 +105,12 @@ class Patience(RedisRetry):
         return super().call_with_retry(do, fail, goes_on, with_failure_count)
 
 
-def connect(url: str, *, retry: RedisRetry | None = None) -> redis.Redis:
+def connect(url: str) -> redis.Redis:
     """A Redis client with bounded waits that does not repeat a command by itself."""
     return redis_client(
         url,
         timeout_s=5.0,
         connect_timeout_s=2.0,
-        retry=retry,
         decode_responses=True,
         health_check_interval=10,
         client_name="dingqueue-worker",
