@@ -105,17 +105,15 @@ def redis_client(
     *,
     timeout_s: float,
     connect_timeout_s: float | None = None,
-    retry: Retry | None = None,
     plain: type[redis.Connection] | None = None,
     **more: Any,
 ) -> redis.Redis:
-    """A client of the Redis at an address; it repeats no command by itself, unless told how.
+    """A client of the Redis at an address; it repeats no command by itself.
 
     Args:
         url: A form of ``dingqueue.addresses``.
         timeout_s: Longest silence of Redis.
         connect_timeout_s: Longest wait for a connection; default the same.
-        retry: What to do when a command failed; default nothing.
         plain: The kind of connection where there is neither TLS nor a socket nor a Sentinel; default redis-py's.
         more: Other arguments of ``redis.Redis``.
 
@@ -131,7 +129,7 @@ def redis_client(
         "socket_timeout": timeout_s,
         "socket_connect_timeout": connect_s,
         "socket_keepalive": True,
-        "retry": retry or Retry(NoBackoff(), 0),
+        "retry": Retry(NoBackoff(), 0),
         **({"ssl": True, **at.tls} if at.tls else {}),
         **({"protocol": at.protocol} if at.protocol else {}),
         **more,
